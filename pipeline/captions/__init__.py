@@ -1,0 +1,1 @@
+"""Caption rules, duplicates and the order in which they clean."""

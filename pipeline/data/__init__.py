@@ -1,0 +1,1 @@
+"""Reading pairs of images and captions: sources, images, splits."""

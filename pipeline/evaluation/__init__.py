@@ -1,0 +1,1 @@
+"""Evaluators: functions over embeddings, and the intervals of their differences."""

@@ -1,0 +1,271 @@
+"""params.yaml as typed, frozen sections.
+
+Every default stands in params.yaml and none here, so that the file shows all there is to set and
+DVC sees every change. A stage asks for the sections that it uses; the whole file is checked all
+the same, so that a mistake anywhere shows before any work is done.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline import paths
+from pipeline.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Source = Annotated[str, Field(alias="data.source")]
+
+
+class Section(BaseModel):
+    """A frozen mapping of known keys; ints are not strings and strings are not numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Columns(Section):
+    """Which column of the captions file holds what; an optional one that is not used is null."""
+
+    image: str
+    caption: str
+    label: str | None
+    group: str | None
+    split: str | None
+
+
+class DataParams(Section):
+    """Where the pairs come from."""
+
+    source: str
+    captions: str
+    image_root: str
+    columns: Columns
+
+
+class ValidateParams(Section):
+    """Limits of a row and of the table as a whole."""
+
+    max_bytes: Positive
+    max_pixels: Positive
+    min_side: Positive
+    max_aspect: Annotated[float, Field(ge=1)]
+    max_caption_chars: Positive
+    max_rejected: Share
+
+
+class SplitShares(Section):
+    """Shares of images; they add up to 1."""
+
+    train: Share
+    val: Share
+    test: Share
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + val + test = {total:g}: make them add up to 1")
+        return self
+
+
+class CleanParams(Section):
+    """Caption rules, in the order in which they are applied, and the split."""
+
+    fix_unicode: bool
+    strip_html: bool
+    strip_urls: bool
+    strip_boilerplate: list[str]
+    min_words: Annotated[int, Field(ge=0)]
+    max_words: Positive
+    split: SplitShares
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words {self.min_words} is above max_words {self.max_words}: no caption passes"
+            )
+        return self
+
+
+class ModelParams(Section):
+    """The base model: an OpenCLIP architecture and its weights."""
+
+    name: str
+    pretrained: str
+
+
+class EmbedParams(Section):
+    """How embeddings are computed and stored."""
+
+    batch_size: Positive
+    dtype: Literal["fp16", "fp32"]
+
+
+class FinetuneParams(Section):
+    """One full fine-tune."""
+
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    grad_clip: Annotated[float, Field(gt=0)]
+    precision: Literal["auto", "fp32", "bf16"]
+    deterministic: bool
+    best_by: Literal["loss", "retrieval"]
+
+
+class EvaluateParams(Section):
+    """What is scored, and how sure we want to be."""
+
+    templates: Annotated[list[str], Field(min_length=1)]
+    general: str
+    batch_size: Positive
+    bootstrap: Positive
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _templates_have_a_place(self) -> Self:
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"template {template!r} needs exactly one {{}} for the class name")
+        return self
+
+
+class ValidateStage(Section):
+    """What `validate` may use."""
+
+    data: DataParams
+    limits: Annotated[ValidateParams, Field(alias="validate")]
+
+
+class CleanStage(Section):
+    """What `clean` may use."""
+
+    seed: Seed
+    clean: CleanParams
+
+
+class EmbedStage(Section):
+    """What `embed` may use."""
+
+    cpu_threads: Positive
+    source: Source
+    model: ModelParams
+    embed: EmbedParams
+
+
+class FinetuneStage(Section):
+    """What `finetune` may use."""
+
+    seed: Seed
+    cpu_threads: Positive
+    source: Source
+    model: ModelParams
+    finetune: FinetuneParams
+
+
+class EvaluateStage(Section):
+    """What `evaluate` may use."""
+
+    seed: Seed
+    cpu_threads: Positive
+    source: Source
+    model: ModelParams
+    evaluate: EvaluateParams
+
+
+class FetchStage(Section):
+    """What `fetch` may use."""
+
+    model: ModelParams
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Seed
+    cpu_threads: Positive
+    data: DataParams
+    limits: Annotated[ValidateParams, Field(alias="validate")]
+    clean: CleanParams
+    model: ModelParams
+    embed: EmbedParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+
+
+Stage = TypeVar("Stage", bound=Section)
+
+
+def load(kind: type[Stage], path: Path = paths.PARAMS) -> Stage:
+    """Read `path`, check all of it, and return the part that a stage asks for.
+
+    Raises ConfigError naming each key that is wrong, its value and the remedy.
+    """
+    content = _read(path)
+    try:
+        Params.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(path, detail) for detail in error.errors()]
+        raise ConfigError("\n       ".join(lines)) from None
+    keys = section_keys(kind)
+    return kind.model_validate({key: _dig(content, key) for key in keys})
+
+
+def section_keys(kind: type[Section]) -> list[str]:
+    """The keys of params.yaml that `kind` holds, dotted, as dvc.yaml lists them."""
+    return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _dig(content: dict[str, Any], key: str) -> Any:
+    value: Any = content
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: run from the folder that holds it") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is not a mapping of sections: compare it with the one in git")
+    return content
+
+
+def _explain(path: Path, detail: Any) -> str:
+    """One line for one problem: key, value, what to do."""
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _siblings(location[:-1]), n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "remove it or compare with the file in git"
+        return f"{path}: unknown key `{key}`: {hint}"
+    if detail["type"] == "missing":
+        return f"{path}: the key `{key}` is missing: add it (git shows its default)"
+    if detail["type"] == "value_error":
+        return f"{path}: `{key}`: {detail['ctx']['error']}"
+    reason = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{path}: `{key}` is {detail['input']!r}: {reason}"
+
+
+def _siblings(parents: list[str]) -> list[str]:
+    """The keys known where `parents` leads."""
+    kind: Any = Params
+    for parent in parents:
+        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+        kind = fields[parent].annotation if parent in fields else None
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            return []
+    return section_keys(kind)

@@ -1,0 +1,1 @@
+"""The model bundle that leaves the pipeline."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: batches, optimiser and the one training loop."""

@@ -1,0 +1,1 @@
+"""What we expect of the data, and which rows fail it."""
