@@ -118,6 +118,7 @@ class FinetuneParams(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)]
     grad_clip: Annotated[float, Field(gt=0)]
     precision: Literal["auto", "fp32", "bf16"]
+    freeze_batch_norm: bool
     deterministic: bool
     best_by: Literal["loss", "retrieval"]
 

@@ -66,3 +66,8 @@ def write_stage(folder: Path, accepted: pd.DataFrame, rejected: pd.DataFrame) ->
     write_table(accepted, PAIR, folder / PAIRS_FILE)
     in_order = rejected.sort_values(["source_row", "reason"], kind="stable")
     write_table(in_order, REJECTED, folder / REJECTED_FILE)
+
+
+def caption_key(caption: str) -> str:
+    """What two captions share that a reader would call the same: case, space and end dot aside."""
+    return " ".join(caption.casefold().split()).rstrip(" .")

@@ -1,0 +1,48 @@
+"""The `cliptune` command.
+
+What a subcommand needs beyond the standard library is imported inside it, so that the command
+answers at once.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from pipeline import errors, paths
+from pipeline.artifacts import read_json
+from pipeline.reporting.summary import summary
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the subcommand that `arguments` (or the command line) name."""
+    chosen = _parser().parse_args(arguments)
+    errors.run(partial(chosen.command, chosen))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cliptune", description="Look at what the pipeline made. `make repro` runs it."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("summary", help="the result in a few lines")
+    add.set_defaults(command=_summary)
+    return parser
+
+
+def _summary(_: argparse.Namespace) -> None:
+    print(summary(_results(), report=str(paths.REPORT)))
+
+
+def _results() -> dict[str, Any]:
+    """What `evaluate` found; raises CliptuneError where there is nothing to read."""
+    file = paths.metrics_file("evaluate")
+    try:
+        results: dict[str, Any] = read_json(file)
+    except FileNotFoundError:
+        raise errors.CliptuneError(f"{file} is missing: run `make repro` first") from None
+    except json.JSONDecodeError as error:
+        message = f"{file} is not valid JSON ({error}): run `make repro` again"
+        raise errors.CliptuneError(message) from None
+    return results

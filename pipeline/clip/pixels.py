@@ -1,0 +1,55 @@
+"""Crops of images by id: decoded once, in threads, in the order in which they are asked for."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor
+
+from pipeline.clip.model import Clip
+from pipeline.data.images import open_image
+
+CACHE_SHARE = 0.25
+"""Of the memory that is free at the start. It bounds time, not results, so it is no param."""
+
+
+class Crops:
+    """The uint8 crops of a data set's images.
+
+    Decoding releases the interpreter's lock, so threads scale with the cores and, unlike worker
+    processes, can't change an order or a result. Crops are kept in memory up to a bound: a second
+    epoch decodes nothing if they fit.
+    """
+
+    def __init__(self, clip: Clip, files: Mapping[str, Path]) -> None:
+        self._crop, self._files = clip.crop, files
+        self._pool = ThreadPoolExecutor()
+        self._kept: dict[str, Tensor] = {}
+        self._free = int(psutil.virtual_memory().available * CACHE_SHARE)
+
+    def batch(self, image_ids: Sequence[str]) -> Tensor:
+        """Ids of B images → B×H×W×3 uint8, in the order of the ids."""
+        missing = [id_ for id_ in dict.fromkeys(image_ids) if id_ not in self._kept]
+        decoded = dict(zip(missing, self._pool.map(self._decode, missing), strict=True))
+        for id_, crop in decoded.items():
+            self._keep(id_, crop)
+        return torch.stack([self._kept[i] if i in self._kept else decoded[i] for i in image_ids])
+
+    def _keep(self, image_id: str, crop: Tensor) -> None:
+        if crop.nbytes <= self._free:
+            self._kept[image_id] = crop
+            self._free -= crop.nbytes
+
+    def _decode(self, image_id: str) -> Tensor:
+        with open_image(self._files[image_id]) as picture:
+            return torch.from_numpy(self._crop(picture).copy())
+
+
+def crops_of(clip: Clip, pairs: pd.DataFrame, root: Path) -> Crops:
+    """The crops of every image in `pairs`, whose paths start from `root`."""
+    first = pairs.drop_duplicates("image_id")
+    files = {id_: root / image for id_, image in zip(first.image_id, first.image, strict=True)}
+    return Crops(clip, files)

@@ -1,0 +1,35 @@
+"""The bundle: a model folder that plain OpenCLIP loads, with the record of how it came to be.
+
+`open_clip.create_model_and_transforms("local-dir:models/finetuned")` and
+`open_clip.get_tokenizer("local-dir:models/finetuned")` give the model, without this project.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import new_folder, write_json
+from pipeline.clip.model import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Clip
+
+
+def save(folder: Path, clip: Clip, *, record: Mapping[str, Any]) -> None:
+    """Write weights, configuration, tokenizer and `cliptune.json` (architecture and `record`).
+
+    The same model gives the same bytes: tensors are written in the order of their names.
+    """
+    with new_folder(folder) as part:
+        safetensors.torch.save_file(_weights(clip.model), part / WEIGHTS_FILE)
+        write_json(part / CONFIG_FILE, clip.config)
+        for file in clip.tokenizer_files:
+            shutil.copyfile(file, part / file.name)
+        write_json(part / MANIFEST_FILE, {"architecture": clip.architecture, **record})
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Own, contiguous copies on the CPU: safetensors refuses tensors that share memory."""
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}

@@ -1,0 +1,119 @@
+"""A matplotlib figure as inline SVG: the page's own colours and font, the same bytes every time.
+
+Matplotlib writes fixed colours, and a page has a light and a dark scheme. So figures are drawn in
+the ink names below, each a colour that nothing else uses, and every one is replaced by the CSS
+variable of the same name.
+"""
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
+BASE, FINETUNED, LOSS = "#050505", "#060606", "#070707"
+
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    PAPER: "var(--paper)",
+    BASE: "var(--base)",
+    FINETUNED: "var(--accent)",
+    LOSS: "var(--loss)",
+}
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text: it is read aloud, found, and set in the page's font
+    "svg.hashsalt": "cliptune",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it measures alike on every machine
+    "font.size": 11,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$5"
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+}
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_REFERENCE = re.compile(r"(#)([^)]+)")
+
+
+def chart(
+    draw: Callable[[Axes], None], *, name: str, size: tuple[float, float], margins: tuple[float, ...]
+) -> str:
+    """`draw` on one axes, as an `<svg>` for an HTML page.
+
+    `size` is width and height, `margins` is left, bottom, right and top, all in CSS pixels. `name`
+    goes before each id in the SVG, so that charts on one page don't take each other's.
+    """
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
+        # The browser draws the text; that matplotlib's own font lacks a glyph does not matter.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        width, height = size
+        left, bottom, right, top = margins
+        figure = Figure(figsize=(width / 72, height / 72))
+        box = (left / width, bottom / height)
+        inner = ((width - left - right) / width, (height - bottom - top) / height)
+        draw(figure.add_axes((*box, *inner)))
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(file.getvalue(), name)
+
+
+def printable(text: str, limit: int) -> str:
+    """At most `limit` characters of `text` on one line, without what XML can't hold."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def _inline(source: bytes, name: str) -> str:
+    """Matplotlib's SVG document as an element of a page: no metadata, no styles that leak."""
+    root = ET.fromstring(source)
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag == f"{_SVG}style" or child.tag.endswith("}metadata"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {
+            key.replace(_HREF, "href"): _attribute(key, value, name)
+            for key, value in element.attrib.items()
+        }
+    root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true"}
+    return ET.tostring(root, encoding="unicode")
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key in (_HREF, "clip-path"):
+        return _REFERENCE.sub(rf"\1{name}-\2", value)
+    if key == "style":
+        return _colours(value)
+    return value
+
+
+def _colours(style: str) -> str:
+    """A style with the page's colours and without matplotlib's font."""
+    for colour, variable in _VARIABLES.items():
+        style = style.replace(colour, variable)
+    return re.sub(r"font: ([^;]*?)(\d+(?:\.\d+)?px) [^;]*", r"font-size: \2", style)

@@ -1,0 +1,74 @@
+"""The result in plain sentences: what was gained on the target, what happened elsewhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.reporting.comparison import (
+    ACCURACY,
+    FIND_CAPTION,
+    TARGET,
+    Comparison,
+    all_sets,
+    compare,
+    interval,
+    percent,
+    points,
+)
+
+
+def headline(scores: Mapping[str, Any]) -> Comparison:
+    """The metric that speaks for a set: accuracy where there are labels, else finding captions."""
+    comparisons = compare(scores)
+    return comparisons.get(ACCURACY, comparisons[FIND_CAPTION])
+
+
+def verdict(results: Mapping[str, Any]) -> str:
+    """One sentence about the target and one about each general set."""
+    target = headline(results["target"])
+    sentences = [_target(target, images=results["target"]["images"])]
+    for name, scores in all_sets(results).items():
+        if name != TARGET:
+            sentences.append(_general(name, headline(scores), target=target))
+    if not results["general"]:
+        sentences.append("No general set was measured, so what it forgot is unknown.")
+    return " ".join(sentences)
+
+
+def _target(found: Comparison, *, images: int) -> str:
+    digits = _digits(found)
+    base, finetuned = percent(found.base, digits), percent(found.finetuned, digits)
+    on = f"On {images:,} test {'picture' if images == 1 else 'pictures'} the fine-tuned model"
+    if found.metric == ACCURACY:
+        told = f"{on} names {finetuned} correctly; the base {base}"
+    else:
+        told = f"{on} finds the right caption first for {finetuned}; the base for {base}"
+    bounds = interval(found.low, found.high, digits)
+    difference = f"{points(found.gain, digits)} points {bounds}"
+    if found.outcome == "same":
+        return f"{told}: no difference shown ({difference})."
+    if found.outcome == "loss":
+        return f"{told}: {difference}, worse than before."
+    return f"{told}: {difference}."
+
+
+def _general(name: str, found: Comparison, *, target: Comparison) -> str:
+    digits = _digits(found)
+    measure = "" if found.metric == target.metric else f" in {found.name}"
+    if found.outcome == "same":
+        bounds = interval(found.low, found.high, digits)
+        shown = f"{points(found.gain, digits)} points {bounds}"
+        return f"On {name} no difference was shown{measure} ({shown})."
+    if found.outcome == "loss":
+        size, bounds = -found.gain, interval(-found.high, -found.low, digits)
+    else:
+        size, bounds = found.gain, interval(found.low, found.high, digits)
+    verb = "lost" if found.outcome == "loss" else "gained"
+    return f"On {name} it {verb} {100 * size:.{digits}f} points{measure} {bounds}."
+
+
+def _digits(found: Comparison) -> int:
+    """0 where whole numbers tell the truth: they add up, and none becomes 0 or 100 by rounding."""
+    base, finetuned, gain = (round(100 * x) for x in (found.base, found.finetuned, found.gain))
+    large = all(abs(x) >= 0.01 for x in (found.gain, found.low, found.high))
+    inner = all(x in (0, 1) or 0.01 <= x <= 0.99 for x in (found.base, found.finetuned))
+    return 0 if finetuned - base == gain and large and inner else 1
