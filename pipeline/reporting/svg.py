@@ -6,7 +6,6 @@ variable of the same name.
 """
 
 import io
-import re
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -54,7 +53,6 @@ _STYLE: dict[str, Any] = {
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
-_REFERENCE = re.compile(r"(#)([^)]+)")
 
 
 def chart(
@@ -66,7 +64,7 @@ def chart(
     goes before each id in the SVG, so that charts on one page don't take each other's.
     """
     with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The browser draws the text; that matplotlib's own font lacks a glyph does not matter.
+        # The browser draws the text: a glyph that matplotlib's own font lacks is no loss.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         width, height = size
         left, bottom, right, top = margins
@@ -97,7 +95,10 @@ def _inline(source: bytes, name: str) -> str:
         element.attrib = {
             key.replace(_HREF, "href"): _attribute(key, value, name)
             for key, value in element.attrib.items()
+            if key != "id" or element.tag != "g"  # nothing refers to a group
         }
+        element.text = element.text if element.tag == "text" else None
+        element.tail = None
     root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true"}
     return ET.tostring(root, encoding="unicode")
 
@@ -106,14 +107,8 @@ def _attribute(key: str, value: str, name: str) -> str:
     if key == "id":
         return f"{name}-{value}"
     if key in (_HREF, "clip-path"):
-        return _REFERENCE.sub(rf"\1{name}-\2", value)
+        return value.replace("#", f"#{name}-")
     if key == "style":
-        return _colours(value)
+        for colour, variable in _VARIABLES.items():
+            value = value.replace(colour, variable)
     return value
-
-
-def _colours(style: str) -> str:
-    """A style with the page's colours and without matplotlib's font."""
-    for colour, variable in _VARIABLES.items():
-        style = style.replace(colour, variable)
-    return re.sub(r"font: ([^;]*?)(\d+(?:\.\d+)?px) [^;]*", r"font-size: \2", style)

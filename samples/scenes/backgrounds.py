@@ -37,7 +37,7 @@ def _fade(height: int, width: int, top: Colour, bottom: Colour) -> Pixels:
 
 def _paper(colour: Colour) -> Background:
     def background(height: int, width: int, rng: np.random.Generator) -> Pixels:
-        tint = np.array(colour) + rng.uniform(-8, 8, 3)
+        tint = np.array(colour) + rng.uniform(-5, 5, 3)
         return _grain(_flat(height, width, tuple(tint)), rng, strength=10)
 
     return background

@@ -12,7 +12,7 @@ from samples.scenes.shapes import mask
 from samples.scenes.surfaces import paint
 from samples.scenes.words import COLOURS
 
-SIZES = {"small": (0.28, 0.34), "medium": (0.42, 0.5), "large": (0.62, 0.74)}
+SIZES = {"small": (0.3, 0.36), "medium": (0.42, 0.5), "large": (0.62, 0.74)}
 """Side of an object's square, in shares of the picture's shorter side."""
 
 TOGETHER = {1: 1.0, 2: 0.92, 3: 0.8}

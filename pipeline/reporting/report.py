@@ -1,0 +1,206 @@
+"""The report: one HTML page that holds all it shows and asks nothing of the network."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.reporting import comparison, examples, plots
+from pipeline.reporting.comparison import TARGET, Comparison
+from pipeline.reporting.svg import printable
+from pipeline.reporting.thumbnails import thumbnail
+from pipeline.reporting.verdict import headline, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_EXAMPLES = 8
+_CONFUSIONS = 8
+_CONFUSION_IMAGES = 3
+_CLASSES = 20
+_CAPTION_CHARS = 160
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG and its description for whoever can't see it."""
+
+    svg: Markup
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image whose answer changed; `actual` is its class, or None where there are no labels."""
+
+    picture: str | None
+    caption: str
+    actual: str | None
+    base: str
+    finetuned: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All that the page says of one set of pictures."""
+
+    name: str
+    is_target: bool
+    scores: Mapping[str, Any]
+    headline: Comparison
+    comparisons: list[Comparison]
+    before_after: Chart
+    recall: list[Chart]
+    labelled: bool
+    gained: list[Example]
+    gained_count: int
+    lost: list[Example]
+    lost_count: int
+
+
+def render(
+    results: Mapping[str, Any],
+    *,
+    stages: Mapping[str, Mapping[str, Any]],
+    history: pd.DataFrame,
+    predictions: Mapping[str, pd.DataFrame],
+    image_roots: Mapping[str, Path],
+    params: Mapping[str, Any],
+    model: Mapping[str, str],
+    title: str,
+) -> str:
+    """The page, the same for the same inputs.
+
+    `stages` are the metrics of validate, clean, embed and finetune; `history` is a row an epoch.
+    `predictions` and `image_roots` have one entry a set: `target` and each general set. `params`
+    must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
+    """
+    sets = [
+        _evaluated(name, scores, predictions=predictions[name], root=image_roots[name], number=i)
+        for i, (name, scores) in enumerate(comparison.all_sets(results).items())
+    ]
+    return _environment().get_template("report.html.j2").render(
+        title=title,
+        verdict=verdict(results),
+        sets=sets,
+        confidence=params["evaluate"]["confidence"],
+        confusion=_confusion(predictions[TARGET], image_roots[TARGET]),
+        training=_training(history, stages["finetune"]),
+        history=history,
+        stages=stages,
+        params=dict(flat(params)),
+        model=model,
+    )
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted keys: {"clean": {"min_words": 1}} -> ("clean.min_words", 1)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": comparison.percent,
+        "points": comparison.points,
+        "interval": lambda found: comparison.interval(found.low, found.high),
+        "keep": _keep_together,
+        "number": lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
+    }
+    return environment
+
+
+def _keep_together(text: str) -> str:
+    """Numbers and their units are not parted at the end of a line."""
+    return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
+
+
+def _evaluated(
+    name: str, scores: Mapping[str, Any], *, predictions: pd.DataFrame, root: Path, number: int
+) -> Evaluated:
+    changes = examples.changes(predictions)
+    labelled = examples.has_labels(predictions)
+    return Evaluated(
+        name=name,
+        is_target=name == TARGET,
+        scores=scores,
+        headline=headline(scores),
+        comparisons=list(comparison.compare(scores).values()),
+        before_after=Chart(
+            svg=Markup(plots.before_after_chart(scores, name=f"set{number}")),
+            title="Before and after",
+            text="The table of this set holds the same numbers.",
+        ),
+        recall=[
+            Chart(
+                svg=Markup(plots.recall_chart(scores, key, name=f"set{number}-{key}")),
+                title=f"Recall, {words}",
+                text="The table of this set holds the same numbers.",
+            )
+            for key, words in plots.DIRECTIONS.items()
+        ],
+        labelled=labelled,
+        gained=_examples(changes.gained, root, labelled=labelled),
+        gained_count=len(changes.gained),
+        lost=_examples(changes.lost, root, labelled=labelled),
+        lost_count=len(changes.lost),
+    )
+
+
+def _examples(rows: pd.DataFrame, root: Path, *, labelled: bool) -> list[Example]:
+    columns = ("base_label", "finetuned_label") if labelled else ("base_rank_i2t", "finetuned_rank_i2t")
+    prefix = "" if labelled else "rank "
+    return [
+        Example(
+            picture=thumbnail(root, row["image"]),
+            caption=printable(row["caption"], _CAPTION_CHARS),
+            actual=row["label"] if labelled else None,
+            base=f"{prefix}{row[columns[0]]}",
+            finetuned=f"{prefix}{row[columns[1]]}",
+        )
+        for row in rows.head(_EXAMPLES).to_dict("records")
+    ]
+
+
+def _confusion(predictions: pd.DataFrame, root: Path) -> dict[str, Any] | None:
+    """The matrix and the worst pairs of the target; None where it has no labels."""
+    if not examples.has_labels(predictions):
+        return None
+    counts = plots.confusion_counts(predictions, limit=_CLASSES)
+    worst = examples.worst_confusions(predictions, limit=_CONFUSIONS, images=_CONFUSION_IMAGES)
+    return {
+        "svg": Markup(plots.confusion_chart(counts, name="confusion")),
+        "columns": counts.shape[1],
+        "partial": plots.OTHER in counts.columns,
+        "classes": counts.shape[0],
+        "worst": [(pair, [thumbnail(root, image) for image in pair.images]) for pair in worst],
+    }
+
+
+def _training(history: pd.DataFrame, finetune: Mapping[str, Any]) -> list[Chart]:
+    best = finetune["best_epoch"]
+    drawn = (
+        (plots.loss_chart, "Loss", "How wrong the model is on the pairs; lower is better. When the "
+         "validation line rises while the training line falls, the model learns by heart."),
+        (plots.validation_recall_chart, "R@1 on the validation pictures", "Pictures that the model "
+         "does not train on; higher is better."),
+        (plots.learning_rate_chart, "Learning rate", "The size of a step: it warms up, then falls."),
+    )
+    return [
+        Chart(svg=Markup(draw(history, best_epoch=best, name=f"training{i}")), title=title, text=text)
+        for i, (draw, title, text) in enumerate(drawn)
+    ]
