@@ -50,6 +50,11 @@ def sha256_of(path: Path) -> str:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         lines = (f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return sha256_text("".join(lines))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes, as hex."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="cliptune", description="Look at what the pipeline made. `make repro` runs it."
+        prog="cliptune",
+        description="Look at what the pipeline made. `make repro` runs it.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("summary", help="the result in a few lines")

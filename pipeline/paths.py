@@ -10,10 +10,14 @@ VALID = Path("data/valid")
 CLEAN = Path("data/clean")
 EMBEDDINGS = Path("data/embeddings")
 FINETUNED = Path("models/finetuned")
+MANIFEST = "cliptune.json"
+"""In a model folder: architecture, and where its weights come from."""
+
 PREDICTIONS = Path("data/predictions")
 
 METRICS = Path("metrics")
 PLOTS = Path("plots")
+HISTORY = PLOTS / "finetune.csv"
 RUNS = Path("runs")
 REPORT = Path("reports/index.html")
 

@@ -64,7 +64,7 @@ def _reasons(
     cleaned: pd.DataFrame, before: pd.Series, params: CleanParams, *, seed: int
 ) -> pd.Series:
     """Why a pair is rejected, or null: the first reason that holds."""
-    words = cleaned["caption"].str.split().str.len()
+    words = cleaned["caption"].map(lambda caption: len(caption.split()))
     reasons = pd.Series(None, index=cleaned.index, dtype=object)
     tests = {
         "caption_empty_after_cleaning": words == 0,

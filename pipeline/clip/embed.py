@@ -19,7 +19,12 @@ Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def embed_images(
-    clip: Clip, crops: Crops, image_ids: Sequence[str], *, batch_size: int, device: torch.device
+    clip: Clip,
+    crops: Crops,
+    image_ids: Sequence[str],
+    *,
+    batch_size: int,
+    device: torch.device,
 ) -> Matrix:
     """Ids of N images → N×D fp32, each of unit length.
 
@@ -66,7 +71,9 @@ def truncated(clip: Clip, texts: Sequence[str], *, batch_size: int) -> int:
 
 def _batches(items: Sequence[str], size: int, unit: str) -> Iterator[Sequence[str]]:
     starts = range(0, len(items), size)
-    with tqdm(total=len(items), desc="embed", unit=f" {unit}", leave=False, delay=2) as bar:
+    with tqdm(
+        total=len(items), desc="embed", unit=f" {unit}", leave=False, delay=2, disable=None
+    ) as bar:
         for start in starts:
             part = items[start : start + size]
             yield part

@@ -1,6 +1,5 @@
 """The embed stage's one call: clean pairs and the base model → embeddings and pair scores."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import new_folder, write_json
+from pipeline.artifacts import new_folder, sha256_text, write_json
 from pipeline.clip import device as devices
 from pipeline.clip import store
 from pipeline.clip.embed import embed_images, embed_texts, truncated
@@ -50,7 +49,7 @@ def embed_pairs(
     cut = truncated(clip, texts, batch_size=size)
     with new_folder(folder) as part:
         store.write(part, "images", image_ids, images, dtype=params.dtype)
-        store.write(part, "texts", [text_id(t) for t in texts], captions, dtype=params.dtype)
+        store.write(part, "texts", [sha256_text(t) for t in texts], captions, dtype=params.dtype)
         table = pa.table({"source_row": pairs["source_row"], "score": score}, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         write_json(part / "model.json", {"architecture": base.name, "sha256": clip.fingerprint})
@@ -63,11 +62,6 @@ def embed_pairs(
     }
 
 
-def text_id(text: str) -> str:
-    """The id of a text: SHA-256 of its UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _scores(
     pairs: pd.DataFrame,
     image_ids: list[str],
@@ -76,9 +70,7 @@ def _scores(
     captions: np.ndarray[Any, Any],
 ) -> np.ndarray[Any, Any]:
     """The cosine of each pair: image·caption, of unit vectors."""
-    image_place = pd.Index(image_ids).get_indexer(pairs["image_id"])
-    text_place = pd.Index(texts).get_indexer(pairs["caption"])
-    cosine: np.ndarray[Any, Any] = np.einsum(
-        "nd,nd->n", images[image_place], captions[text_place]
-    )
+    image_place = pd.Index(image_ids).get_indexer(pd.Index(pairs["image_id"]))
+    text_place = pd.Index(texts).get_indexer(pd.Index(pairs["caption"]))
+    cosine: np.ndarray[Any, Any] = np.einsum("nd,nd->n", images[image_place], captions[text_place])
     return cosine

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ from pipeline.errors import ModelError
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-MANIFEST_FILE = "cliptune.json"
 
 Tokenizer = Callable[..., Tensor]
 
@@ -39,7 +39,6 @@ class Clip:
         crop: picture → uint8 array H×W×3, OpenCLIP's own transform up to its last picture.
         mean, std: what normalises a crop scaled to 0…1, each of 3 channels.
         tokenizer: list of T texts → int64 tokens T×L.
-        tokenizer_files: files that the tokenizer needs beside the weights, if any.
         fingerprint: hash of weights, configuration and tokenizer.
     """
 
@@ -50,14 +49,16 @@ class Clip:
     mean: Tensor
     std: Tensor
     tokenizer: Tokenizer
-    tokenizer_files: tuple[Path, ...]
     fingerprint: str
 
     def pixels(self, crops: Tensor) -> Tensor:
         """Crops B×H×W×3 uint8 → the model's input B×3×H×W, bit for bit what OpenCLIP makes."""
         unit = crops.permute(0, 3, 1, 2).to(torch.float32).div(255)
         shape = (1, 3, 1, 1)
-        mean, std = self.mean.to(unit.device).view(shape), self.std.to(unit.device).view(shape)
+        mean, std = (
+            self.mean.to(unit.device).view(shape),
+            self.std.to(unit.device).view(shape),
+        )
         return unit.sub(mean).div(std).contiguous()
 
 
@@ -122,9 +123,20 @@ def fetch(architecture: str, tag: str) -> Clip:
     return _assemble(architecture, model, config, open_clip.get_tokenizer(architecture), None)
 
 
+def save_tokenizer(clip: Clip, folder: Path) -> None:
+    """Files of a Hugging Face tokenizer; CLIP's own lies in OpenCLIP and needs none."""
+    if isinstance(clip.tokenizer, HFTokenizer):
+        clip.tokenizer.save_pretrained(folder)
+    elif not isinstance(clip.tokenizer, SimpleTokenizer):
+        raise ModelError(
+            f"{clip.architecture} has a {type(clip.tokenizer).__name__}, which OpenCLIP can't load "
+            "from a folder: choose an architecture with a CLIP or Hugging Face tokenizer"
+        )
+
+
 def recorded_architecture(folder: Path) -> str | None:
     """The architecture that a bundle of ours records, or None for a folder from elsewhere."""
-    manifest = folder / MANIFEST_FILE
+    manifest = folder / paths.MANIFEST
     if not manifest.is_file():
         return None
     name = read_json(manifest)["architecture"]
@@ -193,17 +205,8 @@ def _assemble(
         mean=torch.tensor(normalize.mean),
         std=torch.tensor(normalize.std),
         tokenizer=tokenizer,
-        tokenizer_files=_tokenizer_files(origin),
         fingerprint=sha256_of(origin) if origin else "",
     )
-
-
-def _tokenizer_files(origin: Path | None) -> tuple[Path, ...]:
-    if origin is None or not origin.is_dir():
-        return ()
-    own = {CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE}
-    others = (file for file in sorted(origin.iterdir()) if file.is_file())
-    return tuple(f for f in others if f.name not in own and f.suffix in {".json", ".txt", ".model"})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.clip.model import Clip
 from pipeline.data.images import open_image
+from pipeline.errors import DataError
 
 CACHE_SHARE = 0.25
 """Of the memory that is free at the start. It bounds time, not results, so it is no param."""
@@ -44,8 +45,15 @@ class Crops:
             self._free -= crop.nbytes
 
     def _decode(self, image_id: str) -> Tensor:
-        with open_image(self._files[image_id]) as picture:
-            return torch.from_numpy(self._crop(picture).copy())
+        file = self._files[image_id]
+        try:
+            with open_image(file) as picture:
+                return torch.from_numpy(self._crop(picture).copy())
+        except OSError as error:
+            raise DataError(
+                f"{file} can't be decoded ({error}): it changed since it was validated, or its "
+                "data set was never validated; mend or remove it"
+            ) from None
 
 
 def crops_of(clip: Clip, pairs: pd.DataFrame, root: Path) -> Crops:

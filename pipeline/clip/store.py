@@ -35,7 +35,12 @@ class Embeddings:
 
 
 def write(
-    folder: Path, name: str, ids: Sequence[str], vectors: Matrix, *, dtype: Literal["fp16", "fp32"]
+    folder: Path,
+    name: str,
+    ids: Sequence[str],
+    vectors: Matrix,
+    *,
+    dtype: Literal["fp16", "fp32"],
 ) -> None:
     """Write `name`.parquet (column id) and `name`.npy into `folder`, sorted by id."""
     order = np.argsort(np.asarray(ids))

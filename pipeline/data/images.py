@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 
 from pipeline.params import ValidateParams
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+Image.init()  # Pillow registers half of these only when asked, and then misses them in `formats`
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 # Limits are params, and checked here before a pixel is decoded; Pillow's own are a fixed constant
 # that warns first and would reject at a later stage what a user's params let pass.
@@ -18,7 +19,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What was found of one image: either its facts, or the `problem` (a reason) and its `value`."""
+    """What was found of an image: its facts, or else the `problem` (a reason) and its `value`."""
 
     image_id: str = ""
     width: int = 0

@@ -42,7 +42,7 @@ REJECTED_FILE = "rejected.parquet"
 
 
 def write_table(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
-    """Write the columns of `schema` from `frame`; a wrong type or a null where none may be raises."""
+    """Write the columns of `schema` from `frame`; ValueError for a null where none may be."""
     table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     for field in schema:
@@ -53,12 +53,14 @@ def write_table(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
 
 def read_pairs(folder: Path) -> pd.DataFrame:
     """The pairs that a stage accepted, in the order in which it wrote them."""
-    return pq.read_table(folder / PAIRS_FILE, schema=PAIR).to_pandas()
+    pairs: pd.DataFrame = pq.read_table(folder / PAIRS_FILE, schema=PAIR).to_pandas()
+    return pairs
 
 
 def read_rejected(folder: Path) -> pd.DataFrame:
     """The rows that a stage rejected, by source row."""
-    return pq.read_table(folder / REJECTED_FILE, schema=REJECTED).to_pandas()
+    rows: pd.DataFrame = pq.read_table(folder / REJECTED_FILE, schema=REJECTED).to_pandas()
+    return rows
 
 
 def write_stage(folder: Path, accepted: pd.DataFrame, rejected: pd.DataFrame) -> None:

@@ -6,6 +6,7 @@ read, or it is counted as malformed; none is skipped.
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ def _require_columns(file: Path, wanted: dict[str, str], seen: set[str], *, pars
 
 def _text(value: Any) -> str | None:
     """A cell as text; empty and missing ones are None."""
-    if value is None or (isinstance(value, float) and value != value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     text = str(value)
     return text if text.strip() else None

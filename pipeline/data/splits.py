@@ -8,7 +8,7 @@ from pipeline.data.pairs import Split
 from pipeline.params import SplitShares
 
 PRECEDENCE: dict[str, int] = {"test": 0, "val": 1, "train": 2}
-"""Where one image stands in several splits, the first of these keeps it: the test set never moves."""
+"""Where an image stands in several splits, the first of these keeps it: test never moves."""
 
 
 def split_of(group: str, *, seed: int, shares: SplitShares) -> Split:
@@ -21,7 +21,7 @@ def split_of(group: str, *, seed: int, shares: SplitShares) -> Split:
 
 
 def assign(pairs: pd.DataFrame, *, seed: int, shares: SplitShares) -> pd.Series:
-    """The split of each pair: the user's where given, else by group, else by the image's content."""
+    """The split of each pair: the user's where given, else by group, else by image content."""
     group = pairs["group"].fillna(pairs["image_id"])
     by_group = {key: split_of(key, seed=seed, shares=shares) for key in group.unique()}
     return pairs["split"].fillna(group.map(by_group))

@@ -51,8 +51,8 @@ def paired_gain(
     differences = []
     for start in range(0, resamples, CHUNK):
         size = min(CHUNK, resamples - start)
-        weights = random.multinomial(count, np.full(count, 1 / count), size=size)
-        weights = weights.astype(np.float64)
+        drawn = random.multinomial(count, np.full(count, 1 / count), size=size)
+        weights = drawn.astype(np.float64)
         differences.append(_weighted(finetuned, weights) - _weighted(base, weights))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])

@@ -27,8 +27,8 @@ def text_to_image_ranks(images: Matrix, texts: Matrix, owner: Integers) -> Integ
 
 def image_to_text_ranks(images: Matrix, texts: Matrix, owner: Integers) -> Integers:
     """Rank of each image's best-placed caption among all texts, 1 the best: N."""
-    by_text = np.concatenate([_caption_ranks(b, images, texts, owner) for b in _blocks(len(images))])
-    return by_text
+    blocks = _blocks(len(images))
+    return np.concatenate([_caption_ranks(b, images, texts, owner) for b in blocks])
 
 
 def recalls_at(ranks: Integers, prefix: str) -> dict[str, float]:

@@ -15,7 +15,9 @@ Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def class_weights(
-    classes: Sequence[str], templates: Sequence[str], embed: Callable[[list[str]], Matrix]
+    classes: Sequence[str],
+    templates: Sequence[str],
+    embed: Callable[[list[str]], Matrix],
 ) -> Matrix:
     """Embeddings of C classes, C×D of unit length; `embed` maps texts to unit vectors."""
     prompts = [template.format(name) for name in classes for template in templates]

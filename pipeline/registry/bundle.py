@@ -4,7 +4,6 @@
 `open_clip.get_tokenizer("local-dir:models/finetuned")` give the model, without this project.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,14 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
+from pipeline import paths
 from pipeline.artifacts import new_folder, write_json
-from pipeline.clip.model import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Clip
+from pipeline.clip.model import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Clip,
+    save_tokenizer,
+)
 
 
 def save(folder: Path, clip: Clip, *, record: Mapping[str, Any]) -> None:
@@ -24,9 +29,8 @@ def save(folder: Path, clip: Clip, *, record: Mapping[str, Any]) -> None:
     with new_folder(folder) as part:
         safetensors.torch.save_file(_weights(clip.model), part / WEIGHTS_FILE)
         write_json(part / CONFIG_FILE, clip.config)
-        for file in clip.tokenizer_files:
-            shutil.copyfile(file, part / file.name)
-        write_json(part / MANIFEST_FILE, {"architecture": clip.architecture, **record})
+        save_tokenizer(clip, part)
+        write_json(part / paths.MANIFEST, {"architecture": clip.architecture, **record})
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

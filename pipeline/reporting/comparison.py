@@ -19,8 +19,8 @@ FIND_PICTURE = "text_to_image_r1"
 
 METRICS = {
     ACCURACY: "Zero-shot accuracy",
-    "top5": "Zero-shot accuracy, top 5",
-    "mean_per_class": "Zero-shot accuracy, mean of classes",
+    "top5": "Accuracy, top 5",
+    "mean_per_class": "Accuracy, mean of classes",
     FIND_CAPTION: "Image → text R@1",
     "image_to_text_r5": "Image → text R@5",
     "image_to_text_r10": "Image → text R@10",
@@ -77,7 +77,10 @@ def compare(scores: Mapping[str, Any]) -> dict[str, Comparison]:
 def all_sets(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The target, then the general sets by name."""
     general = results["general"]
-    return {TARGET: results["target"], **{name: general[name] for name in sorted(general)}}
+    return {
+        TARGET: results["target"],
+        **{name: general[name] for name in sorted(general)},
+    }
 
 
 def percent(share: float, digits: int = 1) -> str:

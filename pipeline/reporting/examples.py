@@ -42,7 +42,10 @@ def changes(predictions: pd.DataFrame) -> Changes:
         before = rows["base_label"] == rows["label"]
         after = rows["finetuned_label"] == rows["label"]
         return Changes(_vary(rows[after & ~before]), _vary(rows[before & ~after]))
-    before, after = predictions["base_rank_i2t"] == 1, predictions["finetuned_rank_i2t"] == 1
+    before, after = (
+        predictions["base_rank_i2t"] == 1,
+        predictions["finetuned_rank_i2t"] == 1,
+    )
     gained, lost = predictions[after & ~before], predictions[before & ~after]
     return Changes(
         gained.sort_values(["base_rank_i2t", "image_id"], ascending=[False, True]),
@@ -53,7 +56,7 @@ def changes(predictions: pd.DataFrame) -> Changes:
 def worst_confusions(predictions: pd.DataFrame, *, limit: int, images: int) -> list[Confusion]:
     """The `limit` pairs of classes that the fine-tuned model mixes up most, `images` of each."""
     rows = predictions[predictions["label"].notna()]
-    sizes = rows["label"].value_counts()
+    sizes = rows["label"].value_counts().to_dict()
     before = rows.groupby(["label", "base_label"]).size().to_dict()
     wrong = rows[rows["finetuned_label"] != rows["label"]]
     found = []
@@ -64,7 +67,7 @@ def worst_confusions(predictions: pd.DataFrame, *, limit: int, images: int) -> l
                 actual=str(actual),
                 predicted=str(predicted),
                 count=len(group),
-                of=int(sizes[actual]),
+                of=sizes[actual],
                 base=before.get((actual, predicted), 0),
                 images=tuple(surest["image"][:images]),
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -26,9 +27,17 @@ DIRECTIONS = {"image_to_text": "image → text", "text_to_image": "text → imag
 RANKS = (1, 5, 10)
 OTHER = "(other)"
 
-_IN_BEFORE_AFTER = ("top1", "top5", "mean_per_class", "image_to_text_r1", "text_to_image_r1")
-_PANEL = (360.0, 230.0)
-_PANEL_MARGINS = (40.0, 36.0, 12.0, 12.0)
+_IN_BEFORE_AFTER = (
+    "top1",
+    "top5",
+    "mean_per_class",
+    "image_to_text_r1",
+    "text_to_image_r1",
+)
+_NAME_CHARS = 18
+_PANEL = (330.0, 215.0)
+_SMALL_PANEL = (300.0, 205.0)
+_PANEL_MARGINS = (48.0, 40.0, 12.0, 12.0)
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
 _NUMBER = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -50,7 +59,11 @@ def confusion_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     labelled = predictions[predictions["label"].notna()]
     parts = [
         pd.DataFrame(
-            {"actual": labelled["label"], "predicted": labelled[f"{key}_label"], "model": model}
+            {
+                "actual": labelled["label"],
+                "predicted": labelled[f"{key}_label"],
+                "model": model,
+            }
         )
         for key, model in (("base", "base"), ("finetuned", "fine-tuned"))
     ]
@@ -64,7 +77,10 @@ def confusion_counts(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
     and a last column for predictions that are none of these.
     """
     labelled = predictions[predictions["label"].notna()]
-    actual, predicted = labelled["label"].astype(str), labelled["finetuned_label"].astype(str)
+    actual, predicted = (
+        labelled["label"].astype(str),
+        labelled["finetuned_label"].astype(str),
+    )
     classes = sorted({*actual, *predicted})
     shown = classes
     if len(classes) > limit:
@@ -77,7 +93,7 @@ def confusion_counts(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
     return counts.reindex(index=shown, columns=columns, fill_value=0)
 
 
-def before_after_chart(scores: Mapping[str, Any], *, name: str) -> str:
+def before_after_chart(scores: Mapping[str, Any], *, name: str) -> Markup:
     """A line a metric from 0 to 100 %: ring = base, dot = fine-tuned, whisker = interval."""
     found = [x for metric, x in compare(scores).items() if metric in _IN_BEFORE_AFTER]
 
@@ -88,13 +104,35 @@ def before_after_chart(scores: Mapping[str, Any], *, name: str) -> str:
             axes.plot([0, 1], [y, y], color=LINE, linewidth=1, zorder=1)
             axes.plot([low, high], [y, y], color=colour, linewidth=7, alpha=0.28, zorder=2)
             axes.plot([x.base, x.finetuned], [y, y], color=colour, linewidth=1.5, zorder=3)
-            axes.plot(x.base, y, "o", ms=8, color=PAPER, mec=BASE, mew=2, zorder=4, clip_on=False)
+            axes.plot(
+                x.base,
+                y,
+                "o",
+                ms=8,
+                color=PAPER,
+                mec=BASE,
+                mew=2,
+                zorder=4,
+                clip_on=False,
+            )
             axes.plot(x.finetuned, y, "o", ms=9, color=colour, zorder=5, clip_on=False)
             axes.text(0, y - 0.32, x.name, color=INK)
             shown = f"{points(x.gain)} points" if x.outcome != "same" else "no difference shown"
-            axes.text(1, y - 0.32, shown, color=MUTED if x.outcome == "same" else colour, ha="right")
+            axes.text(
+                1,
+                y - 0.32,
+                shown,
+                color=MUTED if x.outcome == "same" else colour,
+                ha="right",
+            )
         if scores["chance"] is not None and found[0].metric == "top1":
-            axes.plot([scores["chance"]] * 2, [-0.16, 0.16], color=MUTED, linewidth=2, zorder=1)
+            axes.plot(
+                [scores["chance"]] * 2,
+                [-0.16, 0.16],
+                color=MUTED,
+                linewidth=2,
+                zorder=1,
+            )
         axes.set_xlim(0, 1)
         axes.set_ylim(len(found) - 0.5, -0.75)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -103,10 +141,10 @@ def before_after_chart(scores: Mapping[str, Any], *, name: str) -> str:
         axes.spines[["left", "bottom"]].set_visible(False)
 
     height = 52.0 * len(found) + 30
-    return chart(draw, name=name, size=(360, height), margins=(18, 24, 18, 2))
+    return chart(draw, name=name, size=(330, height), margins=(10, 24, 10, 2))
 
 
-def recall_chart(scores: Mapping[str, Any], direction: str, *, name: str) -> str:
+def recall_chart(scores: Mapping[str, Any], direction: str, *, name: str) -> Markup:
     """Recall@k over k of the base (ring, dashed) and the fine-tuned model (dot)."""
 
     def draw(axes: Axes) -> None:
@@ -116,17 +154,25 @@ def recall_chart(scores: Mapping[str, Any], direction: str, *, name: str) -> str
         ):
             recall = [scores[key][f"{direction}_r{k}"] for k in RANKS]
             axes.plot(
-                RANKS, recall, style, color=colour, marker="o", ms=7, mfc=face, mew=2, clip_on=False
+                RANKS,
+                recall,
+                style,
+                color=colour,
+                marker="o",
+                ms=7,
+                mfc=face,
+                mew=2,
+                clip_on=False,
             )
         axes.set_xticks(RANKS)
         axes.set_xlim(0.5, 10.5)
         axes.set_xlabel("k: among the first k answers")
         _share_axis(axes)
 
-    return chart(draw, name=name, size=_PANEL, margins=(48, 40, 12, 12))
+    return chart(draw, name=name, size=_PANEL, margins=_PANEL_MARGINS)
 
 
-def confusion_chart(counts: pd.DataFrame, *, name: str) -> str:
+def confusion_chart(counts: pd.DataFrame, *, name: str) -> Markup:
     """`confusion_counts` as squares, darker where more of the row's images are."""
     rows, columns = counts.shape
     cell = 40.0 if columns <= 12 else 26.0
@@ -142,16 +188,24 @@ def confusion_chart(counts: pd.DataFrame, *, name: str) -> str:
             axes.add_patch(
                 Rectangle(box, 0.92, 0.92, facecolor=colour, alpha=0.15 + 0.85 * share, lw=0)
             )
-            ink = PAPER if share > 0.45 else INK
+            ink = PAPER if share > 0.6 else INK
             number = str(counts.iat[y, x])
             axes.text(
-                x + 0.5, y + 0.5, number, color=ink, ha="center", va="center", fontsize=cell / 3.4 - 1
+                x + 0.5,
+                y + 0.5,
+                number,
+                color=ink,
+                ha="center",
+                va="center",
+                fontsize=11 if cell > 30 else 9,
             )
         axes.set_xlim(0, columns)
         axes.set_ylim(rows, 0)
-        names = [printable(str(column), 16) for column in counts.columns]
+        names = [printable(str(column), _NAME_CHARS) for column in counts.columns]
         axes.set_xticks(np.arange(columns) + 0.5, names, rotation=90)
-        axes.set_yticks(np.arange(rows) + 0.5, [printable(str(row), 16) for row in counts.index])
+        axes.set_yticks(
+            np.arange(rows) + 0.5, [printable(str(row), _NAME_CHARS) for row in counts.index]
+        )
         axes.xaxis.tick_top()
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
@@ -159,18 +213,19 @@ def confusion_chart(counts: pd.DataFrame, *, name: str) -> str:
         axes.xaxis.set_label_position("top")
         axes.set_ylabel("actual")
 
-    left, top = 130.0, 130.0
+    letters = max(len(printable(str(name), _NAME_CHARS)) for name in counts.columns)
+    left = top = 34 + 6.8 * letters
     size = (left + cell * columns + 8, top + cell * rows + 8)
     return chart(draw, name=name, size=size, margins=(left, 8, 8, top))
 
 
-def loss_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> str:
+def loss_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> Markup:
     """Training and validation loss by epoch."""
     lines = {"train_loss": "training", "val_loss": "validation"}
     return _history_chart(history, lines, best_epoch=best_epoch, name=name)
 
 
-def validation_recall_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> str:
+def validation_recall_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> Markup:
     """R@1 on the validation split by epoch, in both directions."""
     lines = {
         "val_text_to_image_r1": DIRECTIONS["text_to_image"],
@@ -179,7 +234,7 @@ def validation_recall_chart(history: pd.DataFrame, *, best_epoch: int, name: str
     return _history_chart(history, lines, best_epoch=best_epoch, name=name, share=True)
 
 
-def learning_rate_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> str:
+def learning_rate_chart(history: pd.DataFrame, *, best_epoch: int, name: str) -> Markup:
     """The learning rate by epoch."""
     return _history_chart(history, {"lr": "learning rate"}, best_epoch=best_epoch, name=name)
 
@@ -191,7 +246,7 @@ def _history_chart(
     best_epoch: int,
     name: str,
     share: bool = False,
-) -> str:
+) -> Markup:
     styles = [(BASE, "--"), (FINETUNED, "-")][-len(lines) :]
 
     def draw(axes: Axes) -> None:
@@ -217,7 +272,7 @@ def _history_chart(
             axes.yaxis.set_major_formatter(_NUMBER)
         axes.legend(loc="best")
 
-    return chart(draw, name=name, size=_PANEL, margins=(48, 40, 12, 12))
+    return chart(draw, name=name, size=_SMALL_PANEL, margins=_PANEL_MARGINS)
 
 
 def _share_axis(axes: Axes) -> None:

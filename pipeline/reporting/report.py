@@ -1,5 +1,8 @@
 """The report: one HTML page that holds all it shows and asks nothing of the network."""
 
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +20,11 @@ from pipeline.reporting.verdict import headline, verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_EXAMPLES = 8
-_CONFUSIONS = 8
+_EXAMPLES = 6
+_CONFUSIONS = 6
 _CONFUSION_IMAGES = 3
 _CLASSES = 20
-_CAPTION_CHARS = 160
+_LINE_CHARS = 160
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,30 @@ def render(
     must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
     """
     sets = [
-        _evaluated(name, scores, predictions=predictions[name], root=image_roots[name], number=i)
+        _evaluated(
+            name,
+            scores,
+            predictions=predictions[name],
+            root=image_roots[name],
+            number=i,
+        )
         for i, (name, scores) in enumerate(comparison.all_sets(results).items())
     ]
-    return _environment().get_template("report.html.j2").render(
-        title=title,
-        verdict=verdict(results),
-        sets=sets,
-        confidence=params["evaluate"]["confidence"],
-        confusion=_confusion(predictions[TARGET], image_roots[TARGET]),
-        training=_training(history, stages["finetune"]),
-        history=history,
-        stages=stages,
-        params=dict(flat(params)),
-        model=model,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            verdict=verdict(results),
+            sets=sets,
+            confidence=params["evaluate"]["confidence"],
+            confusion=_confusion(predictions[TARGET], image_roots[TARGET]),
+            training=_training(history, stages["finetune"]),
+            history=history,
+            stages=stages,
+            params=dict(flat(params)),
+            model=model,
+        )
     )
 
 
@@ -119,18 +132,30 @@ def _environment() -> Environment:
         "points": comparison.points,
         "interval": lambda found: comparison.interval(found.low, found.high),
         "keep": _keep_together,
-        "number": lambda value: f"{value:.4g}" if isinstance(value, float) else str(value),
+        "line": lambda text: printable(text, _LINE_CHARS),
+        "plain": _plain,
+        "number": lambda value: "–" if math.isnan(value) else f"{value:.4g}",
     }
     return environment
 
 
+def _plain(value: Any) -> str:
+    """A setting as params.yaml would show it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _keep_together(text: str) -> str:
-    """Numbers and their units are not parted at the end of a line."""
-    return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
+    """Numbers are parted at the end of a line neither from their units nor within an interval."""
+    return re.sub(r" (?=%|points)|(?<=\d,) (?=[−\d])", "\u00a0", text)
 
 
 def _evaluated(
-    name: str, scores: Mapping[str, Any], *, predictions: pd.DataFrame, root: Path, number: int
+    name: str,
+    scores: Mapping[str, Any],
+    *,
+    predictions: pd.DataFrame,
+    root: Path,
+    number: int,
 ) -> Evaluated:
     changes = examples.changes(predictions)
     labelled = examples.has_labels(predictions)
@@ -141,13 +166,13 @@ def _evaluated(
         headline=headline(scores),
         comparisons=list(comparison.compare(scores).values()),
         before_after=Chart(
-            svg=Markup(plots.before_after_chart(scores, name=f"set{number}")),
+            svg=plots.before_after_chart(scores, name=f"set{number}"),
             title="Before and after",
             text="The table of this set holds the same numbers.",
         ),
         recall=[
             Chart(
-                svg=Markup(plots.recall_chart(scores, key, name=f"set{number}-{key}")),
+                svg=plots.recall_chart(scores, key, name=f"set{number}-{key}"),
                 title=f"Recall, {words}",
                 text="The table of this set holds the same numbers.",
             )
@@ -162,12 +187,14 @@ def _evaluated(
 
 
 def _examples(rows: pd.DataFrame, root: Path, *, labelled: bool) -> list[Example]:
-    columns = ("base_label", "finetuned_label") if labelled else ("base_rank_i2t", "finetuned_rank_i2t")
+    columns = (
+        ("base_label", "finetuned_label") if labelled else ("base_rank_i2t", "finetuned_rank_i2t")
+    )
     prefix = "" if labelled else "rank "
     return [
         Example(
             picture=thumbnail(root, row["image"]),
-            caption=printable(row["caption"], _CAPTION_CHARS),
+            caption=row["caption"],
             actual=row["label"] if labelled else None,
             base=f"{prefix}{row[columns[0]]}",
             finetuned=f"{prefix}{row[columns[1]]}",
@@ -183,7 +210,7 @@ def _confusion(predictions: pd.DataFrame, root: Path) -> dict[str, Any] | None:
     counts = plots.confusion_counts(predictions, limit=_CLASSES)
     worst = examples.worst_confusions(predictions, limit=_CONFUSIONS, images=_CONFUSION_IMAGES)
     return {
-        "svg": Markup(plots.confusion_chart(counts, name="confusion")),
+        "svg": plots.confusion_chart(counts, name="confusion"),
         "columns": counts.shape[1],
         "partial": plots.OTHER in counts.columns,
         "classes": counts.shape[0],
@@ -194,13 +221,28 @@ def _confusion(predictions: pd.DataFrame, root: Path) -> dict[str, Any] | None:
 def _training(history: pd.DataFrame, finetune: Mapping[str, Any]) -> list[Chart]:
     best = finetune["best_epoch"]
     drawn = (
-        (plots.loss_chart, "Loss", "How wrong the model is on the pairs; lower is better. When the "
-         "validation line rises while the training line falls, the model learns by heart."),
-        (plots.validation_recall_chart, "R@1 on the validation pictures", "Pictures that the model "
-         "does not train on; higher is better."),
-        (plots.learning_rate_chart, "Learning rate", "The size of a step: it warms up, then falls."),
+        (
+            plots.loss_chart,
+            "Loss",
+            "How wrong the model is on the pairs; lower is better. When the "
+            "validation line rises while the training line falls, the model learns by heart.",
+        ),
+        (
+            plots.validation_recall_chart,
+            "R@1 on the validation pictures",
+            "Pictures that the model does not train on; higher is better.",
+        ),
+        (
+            plots.learning_rate_chart,
+            "Learning rate",
+            "The size of a step: it warms up, then falls.",
+        ),
     )
     return [
-        Chart(svg=Markup(draw(history, best_epoch=best, name=f"training{i}")), title=title, text=text)
+        Chart(
+            svg=draw(history, best_epoch=best, name=f"training{i}"),
+            title=title,
+            text=text,
+        )
         for i, (draw, title, text) in enumerate(drawn)
     ]

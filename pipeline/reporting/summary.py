@@ -17,7 +17,7 @@ from pipeline.reporting.verdict import verdict
 
 def summary(results: Mapping[str, Any], *, report: str) -> str:
     """The verdict, a table of the main metrics of every set, and where to look further."""
-    lines = [verdict(results), ""]
+    lines = [*verdict(results), ""]
     lines += [f"{'':<22}{'base':>8}   {'fine-tuned':>10}   gain in points [interval]"]
     for name, scores in all_sets(results).items():
         lines += [f"{name} ({scores['images']:,} pictures)"]

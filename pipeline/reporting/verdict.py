@@ -22,8 +22,8 @@ def headline(scores: Mapping[str, Any]) -> Comparison:
     return comparisons.get(ACCURACY, comparisons[FIND_CAPTION])
 
 
-def verdict(results: Mapping[str, Any]) -> str:
-    """One sentence about the target and one about each general set."""
+def verdict(results: Mapping[str, Any]) -> list[str]:
+    """One sentence about the target, then one about each general set, or about there being none."""
     target = headline(results["target"])
     sentences = [_target(target, images=results["target"]["images"])]
     for name, scores in all_sets(results).items():
@@ -31,7 +31,7 @@ def verdict(results: Mapping[str, Any]) -> str:
             sentences.append(_general(name, headline(scores), target=target))
     if not results["general"]:
         sentences.append("No general set was measured, so what it forgot is unknown.")
-    return " ".join(sentences)
+    return sentences
 
 
 def _target(found: Comparison, *, images: int) -> str:
@@ -53,7 +53,9 @@ def _target(found: Comparison, *, images: int) -> str:
 
 def _general(name: str, found: Comparison, *, target: Comparison) -> str:
     digits = _digits(found)
-    measure = "" if found.metric == target.metric else f" in {found.name}"
+    measure = (
+        "" if found.metric == target.metric else f" in {found.name[0].lower()}{found.name[1:]}"
+    )
     if found.outcome == "same":
         bounds = interval(found.low, found.high, digits)
         shown = f"{points(found.gain, digits)} points {bounds}"

@@ -6,6 +6,7 @@ Shapes: B pairs of a batch, D width of an embedding.
 import copy
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def fit(
     log: Log,
     device: torch.device,
 ) -> Fit:
-    """Fine-tune `clip.model` on `train`; leave in it the weights of the epoch that `val` liked best.
+    """Fine-tune `clip.model` on `train`; leave in it the weights of the epoch best on `val`.
 
     Epoch 0 is the model as it came, so that a training that only harms returns it unchanged.
 
@@ -63,35 +64,30 @@ def fit(
         raise TrainingError("the validation split is empty: raise clean.split.val or add data")
     model = clip.model.to(device)
     optimizer = optim.optimizer(model, params)
-    image_codes = torch.from_numpy(batches.codes(train.image_id))
-    caption_codes = torch.from_numpy(batches.codes(train.caption.map(caption_key)))
-    image_ids, captions = train.image_id.to_numpy(), train.caption.to_numpy()
-    steps, step = params.epochs * per_epoch, 0
+    rates = partial(
+        optim.learning_rate, steps=params.epochs * per_epoch, warmup=params.warmup, peak=params.lr
+    )
+    load = partial(_batch, clip, crops, _coded(train), device=device)
+    validate = partial(_validate, clip, val, crops, params=params, recalls=recalls, device=device)
 
-    history = [{"epoch": 0.0, **_validate(clip, val, crops, params, recalls, device)}]
+    history = [{"epoch": 0.0, **validate()}]
     log(history[0], 0)
-    best, best_weights = 0, _snapshot(clip)
+    best, best_weights, step = 0, _snapshot(clip), 0
     for number in range(1, params.epochs + 1):
-        model.train()
-        if params.freeze_batch_norm:
-            optim.freeze_batch_norm(model)
+        optim.train_mode(model, freeze_batch_norm=params.freeze_batch_norm)
         losses = []
         order = batches.epoch(images, batch_size=params.batch_size, seed=seed, number=number)
-        bar = tqdm(order, total=per_epoch, desc=f"epoch {number}/{params.epochs}", leave=False)
+        bar = tqdm(order, f"epoch {number}/{params.epochs}", per_epoch, leave=False, disable=None)
         for rows in bar:
-            rate = optim.learning_rate(step, steps=steps, warmup=params.warmup, peak=params.lr)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            pixels = clip.pixels(crops.batch(list(image_ids[rows])).to(device))
-            tokens = clip.tokenizer(list(captions[rows])).to(device)
-            positive_BB = positives(image_codes[rows], caption_codes[rows]).to(device)
+            rate = optim.set_rate(optimizer, rates(step))
+            batch = load(rows)
             with devices.autocast(device, params.precision):
-                image_BD, text_BD, scale = model(pixels, tokens)[:3]
-            loss = info_nce(image_BD.float(), text_BD.float(), scale.float(), positive_BB)
+                image_BD, text_BD, scale = model(batch.pixels, batch.tokens)[:3]
+            loss = info_nce(image_BD.float(), text_BD.float(), scale.float(), batch.positive)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
-            _stop_unless_finite(loss, norm, step=step, rate=rate, captions=captions[rows])
+            _stop_unless_finite(loss, norm, step=step, rate=rate, rows=train.iloc[rows])
             optimizer.step()
             optim.clamp_scale(model)
             step += 1
@@ -102,38 +98,79 @@ def fit(
             "epoch": float(number),
             "train_loss": math.fsum(losses) / len(losses),
             "lr": rate,
-            "logit_scale": math.exp(model.logit_scale.item()),  # type: ignore[operator,union-attr]
-            **_validate(clip, val, crops, params, recalls, device),
+            **validate(),
         }
         history.append(row)
         log(row, step)
+        tqdm.write(
+            f"epoch {number}/{params.epochs}: loss {row['train_loss']:.3f}, validation loss "
+            f"{row['val_loss']:.3f}, mean R@1 {row['val_mean_r1']:.1%}"
+        )
         if _better(row, history[best], params.best_by):
             best, best_weights = number, _snapshot(clip)
     model.load_state_dict(best_weights)
     return Fit(best, history)
 
 
+class _Coded(NamedTuple):
+    """The training pairs, with a number for each distinct image and each distinct caption."""
+
+    image_ids: Any
+    captions: Any
+    image_codes: Tensor
+    caption_codes: Tensor
+
+
+class _Batch(NamedTuple):
+    """What the model sees of B pairs, and which of them say the same: bool B×B."""
+
+    pixels: Tensor
+    tokens: Tensor
+    positive: Tensor
+
+
+def _coded(pairs: pd.DataFrame) -> _Coded:
+    return _Coded(
+        pairs["image_id"].to_numpy(dtype=object),
+        pairs["caption"].to_numpy(dtype=object),
+        torch.from_numpy(batches.codes(pairs["image_id"])),
+        torch.from_numpy(batches.codes(pairs["caption"].map(caption_key))),
+    )
+
+
+def _batch(
+    clip: Clip, crops: Crops, pairs: _Coded, rows: batches.Rows, *, device: torch.device
+) -> _Batch:
+    return _Batch(
+        clip.pixels(crops.batch(list(pairs.image_ids[rows])).to(device)),
+        clip.tokenizer(list(pairs.captions[rows])).to(device),
+        positives(pairs.image_codes[rows], pairs.caption_codes[rows]).to(device),
+    )
+
+
 def _validate(
     clip: Clip,
     val: pd.DataFrame,
     crops: Crops,
+    *,
     params: FinetuneParams,
     recalls: Recalls,
     device: torch.device,
 ) -> dict[str, float]:
     """Loss and retrieval on the whole validation split, in its own fixed order."""
-    owner, ids = pd.factorize(val.image_id, sort=True)
+    owner, ids = pd.factorize(val["image_id"], sort=True)
+    size = params.batch_size
     with devices.autocast(device, params.precision):
-        images = embed_images(clip, crops, list(ids), batch_size=params.batch_size, device=device)
-        texts = embed_texts(
-            clip, list(val.caption), batch_size=params.batch_size, device=device
-        )
+        images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
+        texts = embed_texts(clip, list(val["caption"]), batch_size=size, device=device)
     first = np.unique(owner, return_index=True)[1]
-    scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[union-attr,operator]
-    keys = batches.codes(val.caption.map(caption_key))[first]
-    loss = _loss_in_blocks(images, texts[first], scale, keys, size=params.batch_size)
-    scores = recalls(images, texts, owner)
-    return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
+    scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[operator]
+    keys = batches.codes(val["caption"].map(caption_key))[first]
+    return {
+        "val_loss": _loss_in_blocks(images, texts[first], scale, keys, size=size),
+        "logit_scale": scale.item(),
+        **{f"val_{name}": value for name, value in recalls(images, texts, owner).items()},
+    }
 
 
 def _loss_in_blocks(
@@ -161,12 +198,12 @@ def _snapshot(clip: Clip) -> dict[str, Any]:
 
 
 def _stop_unless_finite(
-    loss: Tensor, norm: Tensor, *, step: int, rate: float, captions: Any
+    loss: Tensor, norm: Tensor, *, step: int, rate: float, rows: pd.DataFrame
 ) -> None:
     if torch.isfinite(loss) and torch.isfinite(norm):
         return
     raise TrainingError(
         f"step {step + 1}: loss {loss.item():g}, gradient norm {norm.item():g} at learning rate "
         f"{rate:.2g}: stopped before the step; lower finetune.lr or raise finetune.warmup "
-        f"(the batch begins with {captions[0]!r})"
+        f"(the batch begins with source row {rows['source_row'].iloc[0]})"
     )

@@ -21,7 +21,10 @@ def optimizer(model: nn.Module, params: FinetuneParams) -> torch.optim.AdamW:
     """AdamW over all weights of `model` that train, in two groups: with decay and without."""
     weights = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
     groups = [
-        {"params": [w for n, w in weights if decays(n, w)], "weight_decay": params.weight_decay},
+        {
+            "params": [w for n, w in weights if decays(n, w)],
+            "weight_decay": params.weight_decay,
+        },
         {"params": [w for n, w in weights if not decays(n, w)], "weight_decay": 0.0},
     ]
     beta1, beta2 = params.betas
@@ -37,14 +40,22 @@ def learning_rate(step: int, *, steps: int, warmup: float, peak: float) -> float
     return peak * 0.5 * (1 + math.cos(math.pi * through))
 
 
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Keep running statistics as they are: a small fine-tuning batch would blur them."""
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
+    """Give every group this learning rate; return it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def train_mode(model: nn.Module, *, freeze_batch_norm: bool) -> None:
+    """Training mode; frozen batch norm keeps its statistics, which a small batch would blur."""
+    model.train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+            module.train(not freeze_batch_norm)
 
 
 @torch.no_grad()
 def clamp_scale(model: nn.Module) -> None:
     """Keep the logarithm of the logit scale in [0, ln 100] (openai/CLIP#46)."""
-    model.logit_scale.clamp_(0, MAX_LOG_SCALE)  # type: ignore[union-attr,operator]
+    model.logit_scale.clamp_(0, MAX_LOG_SCALE)  # type: ignore[operator]

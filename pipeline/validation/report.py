@@ -7,14 +7,18 @@ import pandas as pd
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-import great_expectations as gx  # noqa: E402  (reads the line above at import)
-from great_expectations import ExpectationSuite  # noqa: E402
-from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: E402
+import great_expectations as gx
+from great_expectations import ExpectationSuite
+from great_expectations.data_context.types.base import ProgressBarsConfig
 
-from pipeline.errors import DataError  # noqa: E402
-from pipeline.validation.expectations import BY_COLUMN  # noqa: E402
+from pipeline.errors import DataError
+from pipeline.validation.expectations import BY_COLUMN
 
-OFFENDER = {"image_not_given": "image", "split_not_given": "split", "split_unknown": "split"}
+OFFENDER = {
+    "image_not_given": "image",
+    "split_not_given": "split",
+    "split_unknown": "split",
+}
 """The column whose value a rejected row shows; that of a caption's reasons is the caption."""
 
 
@@ -65,7 +69,9 @@ def _rows(result: dict[str, Any], table: pd.DataFrame) -> pd.DataFrame:
         {
             "source_row": rows["source_row"].to_numpy(),
             "reason": rows[BY_COLUMN].to_numpy() if by_value else reason,
-            "value": rows["image_value" if by_value else OFFENDER.get(reason, "caption")].to_numpy(),
+            "value": rows[
+                "image_value" if by_value else OFFENDER.get(reason, "caption")
+            ].to_numpy(),
         }
     )
 

@@ -45,11 +45,13 @@ def validate(data: DataParams, limits: ValidateParams, folder: Path) -> dict[str
 def inspect_images(
     root: Path, names: pd.Series, limits: ValidateParams
 ) -> Mapping[str, ImageFacts]:
-    """The facts of each distinct image path, inspected in threads, the same whatever their order."""
+    """The facts of each distinct image path, inspected in threads, in the order of the names."""
     distinct = list(dict.fromkeys(names))
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: inspect(root, name, limits), distinct)
-        bar = tqdm(found, total=len(distinct), desc="decode", unit=" images", leave=False)
+        bar = tqdm(
+            found, total=len(distinct), desc="decode", unit=" images", leave=False, disable=None
+        )
         return dict(zip(distinct, bar, strict=True))
 
 
@@ -85,7 +87,10 @@ def _relative_to(source: Path, root: Path, accepted: pd.DataFrame) -> pd.DataFra
 
 
 def _stop_if_too_few(
-    accepted: pd.DataFrame, rejected: pd.DataFrame, limits: ValidateParams, source: Source
+    accepted: pd.DataFrame,
+    rejected: pd.DataFrame,
+    limits: ValidateParams,
+    source: Source,
 ) -> None:
     share = len(rejected) / (len(accepted) + len(rejected))
     if not accepted.empty and share <= limits.max_rejected:

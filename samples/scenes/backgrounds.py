@@ -74,7 +74,9 @@ def _night(height: int, width: int, rng: np.random.Generator) -> Pixels:
 def _snow(height: int, width: int, rng: np.random.Generator) -> Pixels:
     pixels = _fade(height, width, (176, 192, 212), (206, 216, 230))
     ground = int(height * rng.uniform(0.5, 0.65))
-    pixels[ground:] = _grain(_flat(height - ground, width, (238, 242, 248)), rng, strength=18, cell=9)
+    pixels[ground:] = _grain(
+        _flat(height - ground, width, (238, 242, 248)), rng, strength=18, cell=9
+    )
     count = height * width // 260
     y, x = rng.integers(0, height - 1, count), rng.integers(0, width - 1, count)
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -126,7 +128,9 @@ def _table(height: int, width: int, rng: np.random.Generator) -> Pixels:
     y = np.arange(height)
     tone = rng.uniform(-14, 14, height // plank + 1)[y // plank]
     grain = soft_noise((height, width), (max(height // 2, 2), 4), rng)
-    pixels = _flat(height, width, (182, 134, 86)) + tone[:, None, None] + 44 * (grain[..., None] - 0.5)
+    pixels = (
+        _flat(height, width, (182, 134, 86)) + tone[:, None, None] + 44 * (grain[..., None] - 0.5)
+    )
     pixels[y % plank < 2] = (112, 76, 44)
     return pixels.astype(np.float32)
 
@@ -134,7 +138,9 @@ def _table(height: int, width: int, rng: np.random.Generator) -> Pixels:
 def _underwater(height: int, width: int, rng: np.random.Generator) -> Pixels:
     pixels = _fade(height, width, (96, 190, 206), (16, 78, 116))
     rays = soft_noise((height, width), (2, 9), rng)
-    canvas = Image.fromarray(np.clip(pixels + 36 * (rays[..., None] - 0.5), 0, 255).astype(np.uint8))
+    canvas = Image.fromarray(
+        np.clip(pixels + 36 * (rays[..., None] - 0.5), 0, 255).astype(np.uint8)
+    )
     pen = ImageDraw.Draw(canvas)
     for _ in range(14):
         x, y = rng.integers(0, width), rng.integers(0, height)

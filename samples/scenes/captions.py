@@ -31,12 +31,11 @@ def tell(scene: Scene, *, world: SliceName) -> list[str]:
     """One to five different captions of a scene, in the phrasings of its slice."""
     draw = lot(scene.seed, "captions")
     wanted = draw.choices(CAPTIONS_AN_IMAGE, weights=CAPTION_WEIGHTS)[0]
-    told: list[str] = []
+    told: dict[str, str] = {}
     while len(told) < wanted:
         caption = one_caption(scene, draw, world=world)
-        if caption not in told:
-            told.append(caption)
-    return told
+        told.setdefault(caption.casefold().rstrip("."), caption)
+    return list(told.values())
 
 
 def one_caption(scene: Scene, draw: random.Random, *, world: SliceName) -> str:

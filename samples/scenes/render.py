@@ -12,10 +12,10 @@ from samples.scenes.shapes import mask
 from samples.scenes.surfaces import paint
 from samples.scenes.words import COLOURS
 
-SIZES = {"small": (0.3, 0.36), "medium": (0.42, 0.5), "large": (0.62, 0.74)}
+SIZES = {"small": (0.36, 0.42), "medium": (0.5, 0.58), "large": (0.68, 0.8)}
 """Side of an object's square, in shares of the picture's shorter side."""
 
-TOGETHER = {1: 1.0, 2: 0.92, 3: 0.8}
+TOGETHER = {1: 1.0, 2: 0.85, 3: 0.76}
 """Objects shrink when there are several."""
 
 PLACES: dict[int, tuple[tuple[float, float], ...]] = {
@@ -62,15 +62,15 @@ def _put_object(
     draw: random.Random,
     rng: np.random.Generator,
 ) -> None:
-    cover = mask(
-        scene.shape, side=side, degrees=draw.uniform(-16, 16), mirror=draw.random() < 0.5
-    )
+    cover = mask(scene.shape, side=side, degrees=draw.uniform(-16, 16), mirror=draw.random() < 0.5)
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     blur = max(side / 28, 1)
     shadow = cover.point(_SHADOW).filter(ImageFilter.BoxBlur(blur))
     drop = max(side // 24, 1)
     canvas.paste((16, 14, 18), (left + drop, top + drop), shadow)
-    canvas.paste(paint(_tinted(scene.colour, draw), scene.material, side=side, rng=rng), (left, top), cover)
+    canvas.paste(
+        paint(_tinted(scene.colour, draw), scene.material, side=side, rng=rng), (left, top), cover
+    )
 
 
 _SHADOW = [value * 2 // 5 for value in range(256)]

@@ -37,9 +37,7 @@ def lot(*parts: object) -> random.Random:
     return random.Random("/".join(str(part) for part in parts))
 
 
-def make_scene(
-    seed: int, index: int, *, world: SliceName, sides: tuple[int, ...] = SIDES
-) -> Scene:
+def make_scene(seed: int, index: int, *, world: SliceName, sides: tuple[int, ...] = SIDES) -> Scene:
     """Picture `index` of a slice; indices of one slice and seed never share a lot."""
     part, draw = SLICES[world], lot(seed, world, index, "scene")
     colour = draw.choice(part.colours)

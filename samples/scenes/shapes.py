@@ -18,7 +18,9 @@ def _ellipse(x: float, y: float, rx: float, ry: float, points: int = 48) -> Poly
 
 
 def _star(points: int, inner: float, phase: float = -math.pi / 2) -> Polygon:
-    radii = [(1.0 if i % 2 == 0 else inner, phase + math.pi * i / points) for i in range(2 * points)]
+    radii = [
+        (1.0 if i % 2 == 0 else inner, phase + math.pi * i / points) for i in range(2 * points)
+    ]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in radii]
 
 
@@ -100,7 +102,11 @@ def mask(shape: str, *, side: int, degrees: float, mirror: bool) -> Image.Image:
     full = side * SUPERSAMPLE
     canvas = Image.new("L", (full, full), 0)
     pen = ImageDraw.Draw(canvas)
-    cos, sin, flip = math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), -1 if mirror else 1
+    cos, sin, flip = (
+        math.cos(math.radians(degrees)),
+        math.sin(math.radians(degrees)),
+        -1 if mirror else 1,
+    )
     # A little smaller than the square, so that a turned corner stays inside.
     half = full / 2 * 0.92
     for fill, points in OUTLINES[shape]():

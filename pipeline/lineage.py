@@ -1,0 +1,190 @@
+"""What a run was made from: the commit, what the work tree holds beyond it, the libraries.
+
+Only reads, from the work tree it is called in; knows nothing of MLflow. No stage lists this module
+or pipeline/tracking*.py as a dependency in dvc.yaml: an edit of how a run is described must not
+cost a training.
+"""
+
+import hashlib
+import os
+import platform
+import posixpath
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import IO, Any, cast
+
+PATCH_LIMIT = 5_000_000
+"""Bytes of a patch that is still stored with a run."""
+
+FILE_LIMIT = 1_000_000
+"""Bytes of an untracked file that still goes into the patch."""
+
+SECRETS = (
+    ".env",
+    ".env.*",
+    ".netrc",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "id_rsa*",
+    "id_ed25519*",
+)
+"""Untracked files that never go into a patch."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """The state of the work tree, the pipeline's outputs left aside.
+
+    `patch` turns the commit into the work tree (`git apply`); None where there is nothing to turn,
+    or where it is too large. `left_out` says what a dirty tree holds that the patch does not.
+    """
+
+    commit: str | None
+    branch: str | None
+    remote: str | None
+    dirty: bool
+    patch: bytes | None
+    left_out: str | None
+
+
+@dataclass(frozen=True)
+class DvcStage:
+    """An entry of a dvc.yaml; `deps` and `outs` are normalised paths from the work tree."""
+
+    name: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+
+
+def read_code(*, outputs: Iterable[str], data: Iterable[str]) -> Code:
+    """The work tree against its commit.
+
+    `outputs` (what the pipeline writes) and every dvc.lock count neither as change nor as content.
+    Untracked files below `data` are left to DVC, which hashes them. Without git or a commit all
+    fields are empty.
+    """
+    commit = _text(_git("rev-parse", "--verify", "--quiet", "HEAD"))
+    if commit is None:
+        return Code(None, None, None, dirty=False, patch=None, left_out=None)
+    ours = [*_exclusions(outputs), ":(exclude,glob)**/dvc.lock"]
+    taken, left = _share_out(_untracked([*ours, *_exclusions(data)]))
+    patch, problem = _patch(ours, taken)
+    notes = [problem] if problem else []
+    if left:
+        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
+        notes.append(f"not in the patch: {', '.join(left[:10])}{more}")
+    return Code(
+        commit=commit,
+        branch=_text(_git("symbolic-ref", "--short", "--quiet", "HEAD")),
+        remote=_text(_git("config", "--get", "remote.origin.url")),
+        dirty=bool(patch or notes),
+        patch=patch or None,
+        left_out="; ".join(notes) or None,
+    )
+
+
+def _git(*args: str) -> bytes | None:
+    """The output of a git command; None where it fails or there is no git."""
+    try:
+        found = subprocess.run(["git", *args], capture_output=True, check=True, env=_environ())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout
+
+
+def _environ(**chosen: str) -> dict[str, str]:
+    """A read neither waits for the lock of another git command nor writes the user's index."""
+    return os.environ | {"GIT_OPTIONAL_LOCKS": "0"} | chosen
+
+
+def _text(output: bytes | None) -> str | None:
+    return None if output is None else output.decode("utf-8", "replace").strip() or None
+
+
+def _exclusions(names: Iterable[str]) -> list[str]:
+    """Pathspecs that leave `names` out; git refuses those outside the work tree."""
+    inside = (n for n in names if n != "." and not n.startswith(("../", "/")) and "://" not in n)
+    return [f":(exclude,literal){name}" for name in inside]
+
+
+def _untracked(exclusions: list[str]) -> list[str]:
+    """Files that git neither tracks nor ignores; nested repositories (ending in /) are skipped."""
+    listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", ".", *exclusions)
+    names = [os.fsdecode(name) for name in (listed or b"").split(b"\0") if name]
+    return [name for name in names if not name.endswith("/")]
+
+
+def _share_out(names: list[str]) -> tuple[list[str], list[str]]:
+    """Untracked files that go into the patch, and those that don't: large ones and secrets."""
+    taken, left, total = [], [], 0
+    for name in names:
+        size = os.lstat(name).st_size if os.path.lexists(name) else 0
+        secret = any(fnmatch(posixpath.basename(name), pattern) for pattern in SECRETS)
+        if secret or size > FILE_LIMIT or total + size > PATCH_LIMIT:
+            left.append(name)
+        else:
+            taken.append(name)
+            total += size
+    return taken, left
+
+
+def _patch(exclusions: list[str], untracked: list[str]) -> tuple[bytes, str | None]:
+    """All changes since the commit, as `git apply` takes them, or else why there are none.
+
+    Untracked files become visible to `git diff` through a copy of the index: the user's own index
+    stays as it is.
+    """
+    # A user's diff settings (prefixes, external tools, colour) would spoil the patch.
+    plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder, "index")
+        own = _text(_git("rev-parse", "--git-path", "index"))
+        if own is not None and Path(own).exists():
+            shutil.copyfile(own, index)
+        env = _environ(GIT_INDEX_FILE=str(index))
+        if untracked:
+            names = ["--pathspec-from-file=-", "--pathspec-file-nul"]
+            subprocess.run(
+                ["git", "--literal-pathspecs", "add", "--intent-to-add", *names],
+                input=b"\0".join(os.fsencode(name) for name in untracked),
+                capture_output=True,
+                check=False,  # a file that vanished meanwhile is no change
+                env=env,
+            )
+        diff = ["git", "diff", "--binary", "--full-index", *plain, "HEAD", "--", ".", *exclusions]
+        with subprocess.Popen(
+            diff, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
+        ) as process:
+            patch = cast(IO[bytes], process.stdout).read(PATCH_LIMIT + 1)
+            if len(patch) > PATCH_LIMIT:
+                process.kill()
+                return b"", f"the patch is above {PATCH_LIMIT / 1e6:g} MB and was not stored"
+        if process.returncode != 0:
+            return b"", "git diff failed: no patch was stored"
+    return patch, None
+
+
+def environment() -> dict[str, Any]:
+    """Python, the machine and every installed distribution."""
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    names = (re.search(r"Model:\s*(.+)", card.read_text()) for card in cards)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": [name.group(1) for name in names if name],
+        "packages": sorted({f"{d.name.lower()}=={d.version}" for d in distributions() if d.name}),
+    }
+
+
+def environment_digest(found: Mapping[str, Any]) -> str:
+    """SHA-256 of what of `environment()` a user can install: Python and the packages."""
+    return hashlib.sha256("\n".join([found["python"], *found["packages"]]).encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""What evaluate leaves to look at: predictions, the rows of DVC's plots, the report page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import paths
+from pipeline.artifacts import new_folder, read_json, sha256_of, write_text
+from pipeline.reporting.plots import confusion_rows, recall_rows
+from pipeline.reporting.report import render
+
+PREDICTION = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("image", pa.string()),
+        ("caption", pa.string()),
+        ("label", pa.string()),
+        ("base_label", pa.string()),
+        ("base_score", pa.float32()),
+        ("base_rank_i2t", pa.int64()),
+        ("finetuned_label", pa.string()),
+        ("finetuned_score", pa.float32()),
+        ("finetuned_rank_i2t", pa.int64()),
+    ]
+)
+STAGES = ("validate", "clean", "embed", "finetune")
+
+
+def write(
+    results: Mapping[str, Any],
+    predictions: Mapping[str, pd.DataFrame],
+    *,
+    image_roots: Mapping[str, Path],
+    params: Mapping[str, Any],
+) -> None:
+    """Write the predictions, plots and page of one evaluation, each where `paths` says."""
+    with new_folder(paths.PREDICTIONS) as part:
+        for name, frame in predictions.items():
+            table = pa.Table.from_pandas(frame, schema=PREDICTION, preserve_index=False)
+            pq.write_table(table.replace_schema_metadata(None), part / f"{name}.parquet")
+    _write_csv(paths.PLOTS / "confusion.csv", confusion_rows(predictions["target"]))
+    _write_csv(paths.PLOTS / "recall.csv", recall_rows(results))
+    record = read_json(paths.FINETUNED / paths.MANIFEST)
+    page = render(
+        results,
+        stages={stage: read_json(paths.metrics_file(stage)) for stage in STAGES},
+        history=pd.read_csv(paths.HISTORY),
+        predictions=predictions,
+        image_roots=image_roots,
+        params={**record["params"], **params},
+        model={
+            "architecture": record["architecture"],
+            "base weights": record["base"]["sha256"],
+            "fine-tuned bundle": sha256_of(paths.FINETUNED),
+            "training pairs": record["data"]["pairs_sha256"],
+            "training code": record["code"]["sha256"],
+        },
+        title="Cliptune report",
+    )
+    with new_folder(paths.REPORT.parent) as part:
+        write_text(part / paths.REPORT.name, page)
+
+
+def _write_csv(path: Path, rows: pd.DataFrame) -> None:
+    write_text(path, rows.to_csv(index=False))

@@ -1,0 +1,26 @@
+"""Stage `embed`: clean pairs and the base model → embeddings and pair scores."""
+
+from pathlib import Path
+
+from pipeline import errors, paths
+from pipeline.clip.embed_pairs import embed_pairs
+from pipeline.params import EmbedStage, load
+from pipeline.tracking import stage_run
+
+
+def main() -> None:
+    params = load(EmbedStage)
+    with stage_run("embed", params) as run:
+        found = embed_pairs(
+            paths.CLEAN,
+            Path(params.source),
+            paths.EMBEDDINGS,
+            params.embed,
+            base=params.model,
+            cpu_threads=params.cpu_threads,
+        )
+        run.metrics(found)
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,33 @@
+"""Stage `finetune`: clean pairs and the base model → the fine-tuned bundle."""
+
+from pathlib import Path
+
+from pipeline import errors, paths
+from pipeline.evaluation.retrieval import recalls
+from pipeline.params import FinetuneStage, load
+from pipeline.registry import bundle
+from pipeline.tracking import stage_run
+from pipeline.training.job import finetune
+
+
+def main() -> None:
+    params = load(FinetuneStage)
+    with stage_run("finetune", params) as run:
+        tuned = finetune(
+            paths.CLEAN,
+            Path(params.source),
+            params.finetune,
+            base=params.model,
+            seed=params.seed,
+            cpu_threads=params.cpu_threads,
+            recalls=recalls,
+            log=run.log,
+            history_file=paths.HISTORY,
+        )
+        bundle.save(paths.FINETUNED, tuned.clip, record=tuned.record)
+        run.metrics(tuned.found)
+        run.artifact(paths.HISTORY)
+
+
+if __name__ == "__main__":
+    errors.run(main)

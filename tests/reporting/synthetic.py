@@ -1,0 +1,108 @@
+"""Results, predictions and metrics as the stages write them, small enough to check by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+CLASSIFICATION = ("top1", "top5", "mean_per_class")
+RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
+
+
+def scores(
+    base: float,
+    finetuned: float,
+    low: float,
+    high: float,
+    *,
+    labels: bool = True,
+    images: int = 500,
+) -> dict[str, Any]:
+    """A set in which every metric has the same values."""
+    known = (*CLASSIFICATION, *RETRIEVAL) if labels else RETRIEVAL
+    without = {} if labels else dict.fromkeys(CLASSIFICATION)
+    gain = {"value": finetuned - base, "low": low, "high": high}
+    return {
+        "images": images,
+        "captions": 2 * images,
+        "classes": 10 if labels else None,
+        "chance": 0.1 if labels else None,
+        "base": {**without, **dict.fromkeys(known, base)},
+        "finetuned": {**without, **dict.fromkeys(known, finetuned)},
+        "gain": dict.fromkeys(known, gain),
+    }
+
+
+RESULTS = {
+    "target": scores(0.42, 0.91, 0.45, 0.53),
+    "general": {"base_slice": scores(0.83, 0.76, -0.09, -0.05, images=400)},
+}
+
+STAGES = {
+    "validate": {
+        "read": 20,
+        "accepted": 17,
+        "rejected": {"caption_empty": 2, "image_missing": 1},
+        "images": 12,
+    },
+    "clean": {
+        "read": 17,
+        "accepted": 16,
+        "rejected": {"pair_repeated": 1},
+        "images": 12,
+        "changed": {"strip_html": 3, "collapse_space": 0},
+        "split": {
+            "train": {"pairs": 12, "images": 9},
+            "val": {"pairs": 2, "images": 1},
+            "test": {"pairs": 2, "images": 2},
+        },
+    },
+    "embed": {"images": 12, "texts": 15, "dim": 8, "truncated_share": 0.125, "score": {}},
+    "finetune": {"best_epoch": 1, "epochs": 2, "train_images": 9, "val_loss": 1.5},
+}
+
+PARAMS = {"evaluate": {"confidence": 0.95, "templates": ["a photo of a {}."], "general": "general"}}
+MODEL = {"architecture": "ViT-B-32", "training pairs": "c0ffee"}
+
+
+def history() -> pd.DataFrame:
+    """Epoch 0, which is the base, and two epochs."""
+    return pd.DataFrame(
+        {
+            "epoch": [0.0, 1.0, 2.0],
+            "train_loss": [float("nan"), 1.6, 1.2],
+            "val_loss": [2.0, 1.5, 1.7],
+            "val_image_to_text_r1": [0.2, 0.5, 0.45],
+            "val_text_to_image_r1": [0.1, 0.4, 0.35],
+            "lr": [float("nan"), 1e-5, 0.0],
+            "logit_scale": [float("nan"), 20.0, 21.0],
+        }
+    )
+
+
+def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataFrame:
+    """A row for each (label, base's answer, fine-tuned model's answer); pictures are 0.png, …
+
+    Ranks go the other way about than the answers: 1 becomes 2, and 3 becomes 1, by turns.
+    """
+    return pd.DataFrame(
+        {
+            "image_id": [f"{i:064x}" for i in range(len(answers))],
+            "image": [f"{i}.png" for i in range(len(answers))],
+            "caption": [f"picture {i}" for i in range(len(answers))],
+            "label": pd.Series([label for label, _, _ in answers], dtype=object),
+            "base_label": pd.Series([base for _, base, _ in answers], dtype=object),
+            "base_score": [0.5] * len(answers),
+            "finetuned_label": pd.Series([said for _, _, said in answers], dtype=object),
+            "finetuned_score": [0.25 + i / 100 for i in range(len(answers))],
+            "base_rank_i2t": [1 + 2 * (i % 2) for i in range(len(answers))],
+            "finetuned_rank_i2t": [2 - (i % 2) for i in range(len(answers))],
+        }
+    )
+
+
+def draw_pictures(folder: Path, count: int) -> None:
+    """0.png, 1.png, …: 200 × 100, each a grey of its own."""
+    for i in range(count):
+        Image.new("RGB", (200, 100), (i, i, i)).save(folder / f"{i}.png")

@@ -1,0 +1,159 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from pipeline.reporting.report import flat, render
+from tests.reporting.synthetic import (
+    MODEL,
+    PARAMS,
+    RESULTS,
+    STAGES,
+    draw_pictures,
+    history,
+    predictions,
+    scores,
+)
+
+ANSWERS = (("cat", "dog", "cat"), ("dog", "dog", "cat"), ("cat", "cat", "cat"))
+HOSTILE = '<script>alert(1)</script>"\' onerror="x" {{ 7 * 7 }}'
+
+
+class Page(HTMLParser):
+    """The elements, attributes and texts of a page, as a browser would find them."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.texts.append(" ".join(data.split()))
+
+    @property
+    def text(self):
+        return " ".join(" ".join(text for text in self.texts if text).split())
+
+
+@pytest.fixture
+def page(tmp_path):
+    draw_pictures(tmp_path, 3)
+
+    def made(results=RESULTS, answers=ANSWERS, change=lambda frame: frame, **given):
+        sets = ["target", *results["general"]]
+        arguments = {
+            "stages": STAGES,
+            "history": history(),
+            "predictions": {name: change(predictions(*answers)) for name in sets},
+            "image_roots": dict.fromkeys(sets, tmp_path),
+            "params": PARAMS,
+            "model": MODEL,
+            "title": "Scenes",
+        }
+        return render(results, **{**arguments, **given})
+
+    return made
+
+
+def test_the_page_says_what_was_found(page):
+    text = Page(page()).text.replace("\u00a0", " ")
+    assert (
+        "On 500 test pictures the fine-tuned model names 91 % correctly; the base 42 %: "
+        "+49 points [45, 53]. On base_slice it lost 7 points [5, 9]." in text
+    )
+    assert "Zero-shot accuracy 42.0 % 91.0 % +49.0 [45.0, 53.0]" in text
+    assert "Zero-shot accuracy 83.0 % 76.0 % −7.0 [−9.0, −5.0]" in text
+    assert "Gained: 1 of 500" in text
+    assert "Lost: 1 of 400" in text
+    assert "dog taken for cat 1 of 1 pictures; with the base 0" in text
+    assert "validate 3 of 20 caption empty 2 image missing 1" in text
+    assert "clean 1 of 17 pair repeated 1" in text
+    assert "test for the numbers above, used once 2 2" in text
+    assert "12.5 % of the captions are longer" in text
+    assert "Kept: epoch 1" in text
+    assert "evaluate.confidence 0.95" in text
+    assert "training pairs c0ffee" in text
+
+
+def test_the_same_inputs_give_the_same_bytes(page):
+    assert page() == page()
+
+
+def test_the_page_asks_nothing_of_the_network_and_runs_nothing(page):
+    source = page()
+    found = Page(source)
+    assert "http" not in re.sub(r"http-equiv", "", source)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
+    sources = [value for name, value in found.attributes if name in ("src", "href", "srcset")]
+    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in sources)
+    assert "@import" not in source
+    assert "default-src 'none'" in dict(found.attributes)["content"]
+
+
+def test_every_link_within_the_page_has_its_place(page):
+    found = Page(page())
+    ids = [value for name, value in found.attributes if name == "id"]
+    links = {value[1:] for name, value in found.attributes if name == "href"}
+    assert len(ids) == len(set(ids))
+    assert links <= set(ids)
+
+
+def test_captions_labels_names_and_settings_are_text_only(page):
+    results = {**RESULTS, "general": {HOSTILE: RESULTS["general"]["base_slice"]}}
+    answers = ((HOSTILE, "dog", HOSTILE), ("dog", "dog", HOSTILE))
+    reasons = {**STAGES["validate"], "rejected": {HOSTILE: 1}}
+    hostile = Page(
+        page(
+            results,
+            answers,
+            change=lambda frame: frame.assign(caption=HOSTILE),
+            title=HOSTILE,
+            model={HOSTILE: HOSTILE},
+            params={**PARAMS, HOSTILE: [HOSTILE]},
+            stages={**STAGES, "validate": reasons},
+        )
+    )
+    plain = Page(page(answers=(("cat", "dog", "cat"), ("dog", "dog", "cat"))))
+    assert "script" not in hostile.tags
+    assert "onerror" not in dict(hostile.attributes)
+    assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
+    assert HOSTILE in hostile.text
+    assert "49 }}" not in hostile.text
+
+
+def test_a_path_out_of_the_root_shows_no_picture(page, tmp_path):
+    whole = page()
+    outside = page(change=lambda frame: frame.assign(image="../" + tmp_path.name + "/../0.png"))
+    assert whole.count("data:image/jpeg") == 5
+    assert outside.count("data:image/jpeg") == 0
+    assert "no picture" in outside
+
+
+def test_without_labels_ranks_stand_in_for_classes(page):
+    results = {"target": scores(0.4, 0.6, 0.16, 0.24, labels=False), "general": {}}
+    found = Page(page(results, [(None, None, None)] * 3))
+    assert "finds the right caption first for 60\u00a0%" in found.text
+    assert "what it forgot is unknown" in found.text
+    assert "base rank 3 fine-tuned rank 1" in found.text
+    assert "What the fine-tuned model mixes up" not in found.text
+    assert "Zero-shot accuracy 4" not in found.text
+
+
+def test_no_difference_is_said_where_the_interval_contains_zero(page):
+    results = {"target": scores(0.5, 0.51, -0.02, 0.04), "general": {}}
+    text = Page(page(results)).text.replace("\u00a0", " ")
+    assert "Zero-shot accuracy 50.0 % 51.0 % +1.0 [−2.0, 4.0] no difference shown" in text
+
+
+def test_a_training_that_only_harmed_is_told(page):
+    stages = {**STAGES, "finetune": {**STAGES["finetune"], "best_epoch": 0}}
+    assert "No epoch beat the base, which was kept as it is." in Page(page(stages=stages)).text
+
+
+def test_settings_are_shown_under_dotted_keys():
+    nested = {"seed": 0, "clean": {"split": {"train": 0.8}, "min_words": 1}}
+    assert dict(flat(nested)) == {"seed": 0, "clean.split.train": 0.8, "clean.min_words": 1}

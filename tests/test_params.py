@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from pipeline.errors import ConfigError
+from pipeline.params import CleanStage, EmbedStage, Params
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
+    """params.yaml with lines replaced, in a new file."""
+    text = TEXT
+    for before, after in replacements:
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    path = folder / "params.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  epochs: 10", "  epoch: 10", "unknown key `finetune.epoch`: did you mean `epochs`?"),
+        ("  epochs: 10", "  epochs: ten", "`finetune.epochs` is 'ten'"),
+        ("  epochs: 10", "", "`finetune.epochs` is missing"),
+        ("  lr: 1.0e-3", "  lr: 0", "`finetune.lr` is 0: input should be greater than 0"),
+        ("  warmup: 0.1", "  warmup: 1.0", "`finetune.warmup` is 1.0"),
+        ("train: 0.8", "train: 0.7", "train + val + test = 0.9: make them add up to 1"),
+        ("min_words: 1", "min_words: 400", "min_words 400 is above max_words 300"),
+        ('- "a photo of a {}."', '- "a photo"', "needs exactly one {} for the class name"),
+        ("best_by: loss", "best_by: luck", "'loss' or 'retrieval'"),
+        ("seed: 0", "seed: 0\nsead: 1", "unknown key `sead`: did you mean `seed`?"),
+        ("seed: 0", "seed: [0", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_remedy(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        params.load(CleanStage, changed(tmp_path, (before, after)))
+    assert message in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    path = changed(tmp_path, ("  epochs: 10", "  epochs: -1"), ("min_side: 16", "min_side: no"))
+    with pytest.raises(ConfigError) as error:
+        params.load(CleanStage, path)
+    assert "finetune.epochs" in str(error.value)
+    assert "validate.min_side" in str(error.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run from the folder"):
+        params.load(Params, tmp_path / "params.yaml")
+
+
+def test_an_exponent_is_a_number(tmp_path: Path) -> None:
+    loaded = params.load(Params, changed(tmp_path, ("lr: 1.0e-3", "lr: 1e-5")))
+    assert loaded.finetune.lr == 1e-5
+
+
+def test_a_stage_sees_its_sections_only(defaults: Params) -> None:
+    stage = params.load(EmbedStage, ROOT / "params.yaml")
+    assert stage.source == defaults.data.source
+    assert not hasattr(stage, "finetune")
+
+
+def test_params_are_frozen(defaults: Params) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        defaults.finetune.lr = 1.0  # type: ignore[misc]

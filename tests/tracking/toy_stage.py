@@ -1,0 +1,73 @@
+"""A stage of the toy pipeline of these tests: `python stages/toy_stage.py NAME IN OUT`."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline import errors
+from pipeline.errors import DataError
+from pipeline.params import Section
+from pipeline.tracking import stage_run
+
+
+class Prepare(Section):
+    lines: int
+    words: list[str]
+
+
+class Train(Section):
+    lr: float
+    epochs: int
+    mishap: str
+    sleep: float
+
+
+class PrepareStage(Section):
+    seed: int
+    prepare: Prepare
+
+
+class TrainStage(Section):
+    seed: int
+    train: Train
+
+
+KINDS = {"prepare": PrepareStage, "train": TrainStage}
+
+
+def main() -> None:
+    name, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    content = YAML(typ="safe", pure=True).load(Path("params.yaml"))
+    kind = KINDS[name]
+    params = kind.model_validate({key: content[key] for key in kind.model_fields})
+    with stage_run(name, params) as run:
+        text = source.read_text() if source.is_file() else (source / "rows.txt").read_text()
+        found = {"rows": len(text.splitlines()), "best": "b", "reason": None}
+        if isinstance(params, TrainStage):
+            found["target"] = {"base": {"top1": 0.25}, "finetuned": {"top1": train(run, params)}}
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(f"{text}{params}\n")
+        run.metrics(found)
+        run.artifact(target)
+
+
+def train(run, params: TrainStage) -> float:
+    for epoch in range(params.train.epochs):
+        run.log({"loss": 1 / (epoch + 1)}, step=epoch)
+    time.sleep(params.train.sleep)
+    if params.train.mishap == "error":
+        raise DataError("see https://me:secret@host/page: row 3 is empty")
+    if params.train.mishap == "defect":
+        raise ZeroDivisionError("by hand")
+    if params.train.mishap == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    return 1 - params.train.lr
+
+
+if __name__ == "__main__":
+    errors.run(main)
