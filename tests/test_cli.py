@@ -1,11 +1,14 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline import cli
 from pipeline.artifacts import write_json
 from tests.reporting.synthetic import RESULTS, scores
+
+ROOT = Path(__file__).parents[1]
 
 SUMMARY = """\
 On 500 test pictures the fine-tuned model names 91 % correctly; the base 42 %: +49 points [45, 53].
@@ -71,5 +74,6 @@ def test_a_command_is_required(capsys):
 def test_the_command_starts_without_the_heavy_libraries():
     heavy = {"torch", "mlflow", "matplotlib", "pandas", "numpy", "pydantic", "PIL", "jinja2"}
     code = f"import sys, pipeline.cli; print(sorted(set(sys.modules) & {heavy}))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

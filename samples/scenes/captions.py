@@ -18,6 +18,9 @@ from samples.scenes.words import (
     SliceName,
 )
 
+PLACE = 0.4
+"""How often a caption tells the place, where its order allows it to be left out."""
+
 SYNONYM = 0.12
 """How often a colour or a shape goes by another name."""
 
@@ -69,8 +72,8 @@ def _counted(scene: Scene, words: str, draw: random.Random) -> str:
 
 def _adjectives(scene: Scene, draw: random.Random) -> list[str]:
     """Size, material and colour, of which all but the colour may go without saying."""
-    size = draw.choice(SIZE_ADJECTIVES[scene.size]) if draw.random() < 0.7 else ""
-    often = 0.15 if scene.material == "matte" else 0.5
+    size = draw.choice(SIZE_ADJECTIVES[scene.size]) if draw.random() < 0.35 else ""
+    often = 0.1 if scene.material == "matte" else 0.35
     material = draw.choice(MATERIAL_ADJECTIVES[scene.material]) if draw.random() < often else ""
     return [word for word in (size, material, _colour(scene, draw)) if word]
 
@@ -84,15 +87,18 @@ def _place(scene: Scene, draw: random.Random) -> str:
     return draw.choice(BACKGROUND_PHRASES[scene.background])
 
 
+def _maybe(words: str, draw: random.Random) -> str:
+    return f" {words}" if draw.random() < PLACE else ""
+
+
 def _where(scene: Scene, draw: random.Random) -> str:
     """ " on the left", or nothing where nobody would say."""
-    often = 0.1 if scene.position == "centre" else 0.6
+    often = 0.05 if scene.position == "centre" else 0.3
     return f" {draw.choice(POSITION_PHRASES[scene.position])}" if draw.random() < often else ""
 
 
 def _plain(scene: Scene, draw: random.Random) -> str:
-    place = f" {_place(scene, draw)}" if draw.random() < 0.8 else ""
-    return f"{_thing(scene, draw)}{place}{_where(scene, draw)}"
+    return f"{_thing(scene, draw)}{_maybe(_place(scene, draw), draw)}{_where(scene, draw)}"
 
 
 def _photo(scene: Scene, draw: random.Random) -> str:
@@ -107,7 +113,7 @@ def _picture(scene: Scene, draw: random.Random) -> str:
 
 def _there_is(scene: Scene, draw: random.Random) -> str:
     verb = "there is" if scene.count == 1 else "there are"
-    return f"{verb} {_thing(scene, draw)}{_where(scene, draw)} {_place(scene, draw)}"
+    return f"{verb} {_thing(scene, draw)}{_where(scene, draw)}{_maybe(_place(scene, draw), draw)}"
 
 
 def _name(scene: Scene, draw: random.Random) -> str:
@@ -125,15 +131,15 @@ def _place_first(scene: Scene, draw: random.Random) -> str:
 
 def _seen(scene: Scene, draw: random.Random) -> str:
     verb = draw.choice(("seen", "photographed", "placed"))
-    return f"{_thing(scene, draw)}, {verb} {_place(scene, draw)}{_where(scene, draw)}"
+    return f"{_thing(scene, draw)}, {verb} {_place(scene, draw)}"
 
 
 def _post(scene: Scene, draw: random.Random) -> str:
     """Colour and material after the noun: "a star in red, made of wood"."""
     size = draw.choice(SIZE_ADJECTIVES[scene.size])
     thing = _counted(scene, f"{size} {_noun(scene, draw)}".strip(), draw)
-    material = f", {draw.choice(MATERIAL_PHRASES[scene.material])}" if draw.random() < 0.7 else ""
-    return f"{thing} in {_colour(scene, draw)}{material}, {_place(scene, draw)}"
+    material = f", {draw.choice(MATERIAL_PHRASES[scene.material])}" if draw.random() < 0.4 else ""
+    return f"{thing} in {_colour(scene, draw)}{material}{_maybe(_place(scene, draw), draw)}"
 
 
 def _tags(scene: Scene, draw: random.Random) -> str:
@@ -143,13 +149,13 @@ def _tags(scene: Scene, draw: random.Random) -> str:
         draw.choice(SIZE_ADJECTIVES[scene.size]),
         _place(scene, draw),
     ]
-    kept = [word for word in extras if word and draw.random() < 0.75]
+    kept = [word for word in extras if word and draw.random() < 0.4]
     return ", ".join([_name(scene, draw), *kept])
 
 
 def _story(scene: Scene, draw: random.Random) -> str:
     start = draw.choice(("we found", "look at", "somebody left", "I saw"))
-    return f"{start} {_thing(scene, draw)} {_place(scene, draw)}{_where(scene, draw)}"
+    return f"{start} {_thing(scene, draw)}{_maybe(_place(scene, draw), draw)}"
 
 
 PHRASINGS: dict[str, Phrasing] = {

@@ -12,10 +12,10 @@ from samples.scenes.shapes import mask
 from samples.scenes.surfaces import paint
 from samples.scenes.words import COLOURS
 
-SIZES = {"small": (0.36, 0.42), "medium": (0.5, 0.58), "large": (0.68, 0.8)}
+SIZES = {"small": (0.44, 0.5), "medium": (0.58, 0.66), "large": (0.76, 0.86)}
 """Side of an object's square, in shares of the picture's shorter side."""
 
-TOGETHER = {1: 1.0, 2: 0.85, 3: 0.76}
+TOGETHER = {1: 1.0, 2: 0.78, 3: 0.66}
 """Objects shrink when there are several."""
 
 PLACES: dict[int, tuple[tuple[float, float], ...]] = {

@@ -84,7 +84,7 @@ def history() -> pd.DataFrame:
 def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataFrame:
     """A row for each (label, base's answer, fine-tuned model's answer); pictures are 0.png, …
 
-    Ranks go the other way about than the answers: 1 becomes 2, and 3 becomes 1, by turns.
+    By turns, the caption's rank goes from 1 to 2 and from 3 to 1.
     """
     return pd.DataFrame(
         {

@@ -1,16 +1,25 @@
 """A toy pipeline in a real git and DVC repository, and what MLflow holds of it."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
+
+from pipeline.params import Section
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # MLflow's own, on import
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -51,8 +60,9 @@ class Toy:
     path: Path
 
     def run(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        env = self.environ(environ)
         return subprocess.run(
-            command, cwd=self.path, env=self.environ(environ), capture_output=True, text=True
+            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
         )
 
     def start(self, *command: str, **environ: str) -> subprocess.Popen[str]:
@@ -92,17 +102,29 @@ class Toy:
         assert old in text
         file.write_text(text.replace(old, new))
 
+    def client(self, uri: str | None = None) -> MlflowClient:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return MlflowClient(uri or f"sqlite:///{self.path}/mlflow.db")
+
     def runs(self, uri: str | None = None) -> list[Run]:
         """All runs of the experiment, oldest first."""
-        client = MlflowClient(uri or f"sqlite:///{self.path}/mlflow.db")
-        experiment = client.get_experiment_by_name("cliptune")
-        assert experiment is not None
-        found = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
-        return list(found)
+        client = self.client(uri)
+        found = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "cliptune"))
+        assert found is not None
+        return list(client.search_runs([found.experiment_id], order_by=["start_time ASC"]))
+
+    def receipt(self, name: str) -> dict[str, Any]:
+        return json.loads((self.path / "runs" / f"{name}.json").read_text())
+
+    def download(self, run: str, path: str, uri: str | None = None) -> Path:
+        """A file of a run; its folder is deleted with the test's."""
+        target = Path(tempfile.mkdtemp(dir=self.path.parent))
+        return Path(self.client(uri).download_artifacts(run, path, str(target)))
 
 
 def make_toy(path: Path) -> Toy:
-    """A committed toy pipeline whose data is not in git."""
+    """A committed toy pipeline; its data lies in git, and no stage writes it."""
     toy = Toy(path)
     (path / "data/raw").mkdir(parents=True)
     (path / "data/raw/rows.txt").write_text("row 1\nrow 2\nrow 3\n")
@@ -110,7 +132,7 @@ def make_toy(path: Path) -> Toy:
     shutil.copy(HERE / "toy_stage.py", path / "stages")
     (path / "params.yaml").write_text(PARAMS)
     (path / "dvc.yaml").write_text(GRAPH)
-    (path / ".gitignore").write_text(IGNORED + "/data/\n")
+    (path / ".gitignore").write_text(IGNORED)
     toy.git("init", "-q", "-b", "main")
     toy.git("config", "user.email", "a@b")
     toy.git("config", "user.name", "a")
@@ -119,6 +141,26 @@ def make_toy(path: Path) -> Toy:
     return toy
 
 
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    return make_toy(tmp_path_factory.mktemp("tree") / "toy")
+
+
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
-    return make_toy(tmp_path)
+def here(tree: Toy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Toy:
+    """The toy as this process's work tree, and an experiment for this test alone."""
+    monkeypatch.chdir(tree.path)
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "CLIPTUNE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
+    return tree
+
+
+class Numbers(Section):
+    """Params of a stage of which nothing matters."""
+
+    seed: int
+
+
+def by_role(runs: list[Run], role: str) -> list[Run]:
+    return [run for run in runs if run.data.tags["pipeline.role"] == role]
