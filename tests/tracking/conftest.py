@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 PARAMS = """\
 seed: 7
 prepare: {lines: 3, words: [a, b]}
-train: {lr: 0.25, epochs: 3, mishap: none, sleep: 0.0}
+train: {lr: 0.25, epochs: 3, sleep: 0.0}
 """
 
 GRAPH = """\

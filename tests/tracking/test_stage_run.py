@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Numbers, Toy
+from conftest import Numbers, Toy, by_role
 
-from pipeline import tracking
+from pipeline import recording, tracking
 from pipeline.artifacts import read_json
-from pipeline.errors import DataError
+from pipeline.errors import DataError, TrackingError
 from pipeline.params import CleanStage, FinetuneStage, Params
 
 
@@ -108,6 +108,9 @@ def test_an_error_is_a_tag_and_passes_unchanged(here: Toy) -> None:
     assert caught.value is error
     found = here.client().get_run(run.run_id)
     assert (found.info.status, found.data.tags["error"]) == ("FAILED", str(error))
+    parent = here.client().get_run(found.data.tags["mlflow.parentRunId"])
+    assert (parent.info.status, parent.data.tags["dvc.stage.train"]) == ("FAILED", "failed")
+    assert "pipeline.complete" not in parent.data.tags
     assert not Path("runs/train.json").exists()
 
 
@@ -161,3 +164,61 @@ def test_the_first_view_of_the_experiment_is_prepared(here: Toy) -> None:
     views = [key for key in experiment.tags if key.startswith("mlflow.sharedViewState.")]
     assert len(views) == 2
     assert "viewStateShareKey=cliptune-pipelines" in experiment.tags["mlflow.note.content"]
+
+
+def test_a_deleted_experiment_stops_with_the_remedy(here: Toy) -> None:
+    client = here.client()
+    client.delete_experiment(client.create_experiment(os.environ["MLFLOW_EXPERIMENT_NAME"]))
+    with (
+        pytest.raises(TrackingError, match="mlflow experiments restore"),
+        tracking.stage_run("train", Numbers(seed=0)),
+    ):
+        pass
+
+
+def test_the_same_stage_runs_are_recorded_once(here: Toy) -> None:
+    for stage in ("prepare", "train"):
+        with tracking.stage_run(stage, Numbers(seed=0)) as run:
+            run.metrics({"rows": 1})
+    recording.record_pipeline()
+    first = here.receipt("pipeline")
+    recording.record_pipeline()
+    assert here.receipt("pipeline") == first
+    assert len(here.runs()) == 3
+
+
+def test_old_stage_runs_in_a_new_combination_are_restored(
+    here: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("prepare", "train", "train"):
+        with tracking.stage_run(stage, Numbers(seed=0)) as run:
+            run.metrics({"rows": 1})
+    # DVC used as a library: the process above this one is the execution.
+    monkeypatch.setenv("DVC_STAGE", "record")
+    recording.record_pipeline()
+    _, restored = by_role(here.runs(), "pipeline")
+    assert restored.info.run_name.startswith("restored ")
+    tags = restored.data.tags
+    assert (tags["dvc.stage.prepare"], tags["dvc.stage.train"]) == ("reused", "reused")
+    assert tags["dvc.stage.train.run_id"] == run.run_id
+    assert restored.info.status == "FINISHED"
+    assert "seed: 7" in here.download(restored.info.run_id, "source/params.yaml").read_text()
+
+
+def test_a_missing_receipt_is_named(here: Toy) -> None:
+    with tracking.stage_run("prepare", Numbers(seed=0)):
+        pass
+    Path("runs/train.json").unlink(missing_ok=True)
+    with pytest.raises(TrackingError, match=r"^runs/train\.json is missing: `dvc repro` makes it$"):
+        recording.record_pipeline()
+
+
+def test_a_tree_edited_in_mid_execution_keeps_both_patches(here: Toy) -> None:
+    for text in ("one", "two"):
+        (here.path / "note.txt").write_text(text)
+        with tracking.stage_run("train", Numbers(seed=0)) as run:
+            pass
+    (here.path / "note.txt").unlink()
+    (pipeline,) = by_role(here.runs(), "pipeline")
+    for kept, text in ((pipeline.info.run_id, "+one"), (run.run_id, "+two")):
+        assert text in here.download(kept, "source/uncommitted.patch").read_text()

@@ -1,7 +1,5 @@
 """A stage of the toy pipeline of these tests: `python stages/toy_stage.py NAME IN OUT`."""
 
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -9,9 +7,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline import errors
-from pipeline.errors import DataError
 from pipeline.params import Section
-from pipeline.tracking import stage_run
+from pipeline.tracking import StageRun, stage_run
 
 
 class Prepare(Section):
@@ -22,7 +19,6 @@ class Prepare(Section):
 class Train(Section):
     lr: float
     epochs: int
-    mishap: str
     sleep: float
 
 
@@ -55,17 +51,10 @@ def main() -> None:
         run.artifact(target)
 
 
-def train(run, params: TrainStage) -> float:
+def train(run: StageRun, params: TrainStage) -> float:
     for epoch in range(params.train.epochs):
         run.log({"loss": 1 / (epoch + 1)}, step=epoch)
     time.sleep(params.train.sleep)
-    if params.train.mishap == "error":
-        raise DataError("see https://me:secret@host/page: row 3 is empty")
-    if params.train.mishap == "defect":
-        raise ZeroDivisionError("by hand")
-    if params.train.mishap == "term":
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
     return 1 - params.train.lr
 
 
