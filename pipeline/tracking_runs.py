@@ -43,13 +43,15 @@ class Origin:
     def tags(self) -> dict[str, str]:
         """The tags that a stage's run and its pipeline's share."""
         code, env = self.code, os.environ
+        dirty = str(code.dirty).lower() if code.commit else None
         found = {
             "pipeline.session": self.session.name,
             "mlflow.user": _user(),
             "mlflow.source.git.commit": code.commit,
             "mlflow.source.git.branch": code.branch,
             "mlflow.source.git.repoURL": public(code.remote) if code.remote else None,
-            "mlflow.source.git.dirty": str(code.dirty).lower() if code.commit else None,
+            "mlflow.source.git.dirty": dirty,
+            "source.dirty": dirty,  # the UI has no columns for tags called mlflow.…
             "source.patch_sha256": self.patch_digest,
             "source.left_out": code.left_out,
             "env.sha256": lineage.environment_digest(self.environment),

@@ -28,7 +28,7 @@ PIPELINE_COLUMNS = [
     "params.`finetune.epochs`",
     "params.`model.name`",
     "tags.`pipeline.complete`",
-    "tags.`mlflow.source.git.dirty`",
+    "tags.`source.dirty`",
 ]
 
 STAGE_COLUMNS = [
@@ -36,13 +36,14 @@ STAGE_COLUMNS = [
     "attributes.`Dataset`",
     "tags.`dvc.stage`",
     "tags.`error`",
-    "tags.`mlflow.source.git.dirty`",
+    "tags.`source.dirty`",
 ]
 
 NOTE = """\
-Each `dvc repro` or `dvc exp run` is one run, its stages are its child runs.
 [Pipelines](#/experiments/{id}/runs?viewStateShareKey={pipelines}) ·
 [Stages](#/experiments/{id}/runs?viewStateShareKey={stages})
+
+Each `dvc repro` or `dvc exp run` is one run; its stages are its child runs.
 """
 
 

@@ -59,8 +59,8 @@ def _gradient(height: int, width: int, rng: np.random.Generator) -> Pixels:
 def _tiles(height: int, width: int, rng: np.random.Generator) -> Pixels:
     cell = max(int(min(height, width) * rng.uniform(0.16, 0.22)), 8)
     pixels = _grain(_flat(height, width, (226, 232, 234)), rng, strength=14, cell=cell)
-    pixels[np.arange(height) % cell < 2, :] = (176, 186, 190)
-    pixels[:, np.arange(width) % cell < 2] = (176, 186, 190)
+    pixels[np.arange(height) % cell < 2, :] = (198, 206, 210)
+    pixels[:, np.arange(width) % cell < 2] = (198, 206, 210)
     return pixels
 
 
@@ -97,7 +97,7 @@ def _meadow(height: int, width: int, rng: np.random.Generator) -> Pixels:
     ground = int(height * rng.uniform(0.3, 0.45))
     pixels = _fade(height, width, (140, 192, 236), (204, 228, 240))
     blades = soft_noise((height - ground, width), (max((height - ground) // 9, 2), width // 2), rng)
-    pixels[ground:] = _flat(height - ground, width, (112, 168, 76)) + 74 * (blades[..., None] - 0.5)
+    pixels[ground:] = _flat(height - ground, width, (112, 168, 76)) + 48 * (blades[..., None] - 0.5)
     return pixels
 
 
@@ -117,9 +117,9 @@ def _bricks(height: int, width: int, rng: np.random.Generator) -> Pixels:
     y, x = np.arange(height)[:, None], np.arange(width)[None, :]
     level = y // row
     along = x + (level % 2) * row
-    tone = rng.uniform(-20, 20, (height // row + 1, (width + row) // (2 * row) + 1))
+    tone = rng.uniform(-12, 12, (height // row + 1, (width + row) // (2 * row) + 1))
     pixels = _flat(height, width, (158, 84, 66)) + tone[level, along // (2 * row)][..., None]
-    pixels[(y % row < 2) | (along % (2 * row) < 2)] = (198, 186, 172)
+    pixels[(y % row < 2) | (along % (2 * row) < 2)] = (178, 128, 110)
     return _grain(pixels.astype(np.float32), rng, strength=22, cell=2)
 
 
@@ -129,9 +129,9 @@ def _table(height: int, width: int, rng: np.random.Generator) -> Pixels:
     tone = rng.uniform(-14, 14, height // plank + 1)[y // plank]
     grain = soft_noise((height, width), (max(height // 2, 2), 4), rng)
     pixels = (
-        _flat(height, width, (182, 134, 86)) + tone[:, None, None] + 44 * (grain[..., None] - 0.5)
+        _flat(height, width, (182, 134, 86)) + tone[:, None, None] + 30 * (grain[..., None] - 0.5)
     )
-    pixels[y % plank < 2] = (112, 76, 44)
+    pixels[y % plank < 2] = (146, 104, 64)
     return pixels.astype(np.float32)
 
 
@@ -152,7 +152,7 @@ def _underwater(height: int, width: int, rng: np.random.Generator) -> Pixels:
 def _wallpaper(height: int, width: int, rng: np.random.Generator) -> Pixels:
     band = max(int(width * rng.uniform(0.07, 0.1)), 4)
     pixels = _flat(height, width, (240, 230, 224))
-    pixels[:, (np.arange(width) // band) % 2 == 0] = (220, 198, 200)
+    pixels[:, (np.arange(width) // band) % 2 == 0] = (228, 212, 212)
     return _grain(pixels, rng, strength=8)
 
 

@@ -12,7 +12,7 @@ from samples.scenes.shapes import mask
 from samples.scenes.surfaces import paint
 from samples.scenes.words import COLOURS
 
-SIZES = {"small": (0.44, 0.5), "medium": (0.58, 0.66), "large": (0.76, 0.86)}
+SIZES = {"small": (0.46, 0.52), "medium": (0.62, 0.7), "large": (0.8, 0.9)}
 """Side of an object's square, in shares of the picture's shorter side."""
 
 TOGETHER = {1: 1.0, 2: 0.78, 3: 0.66}
@@ -62,7 +62,7 @@ def _put_object(
     draw: random.Random,
     rng: np.random.Generator,
 ) -> None:
-    cover = mask(scene.shape, side=side, degrees=draw.uniform(-16, 16), mirror=draw.random() < 0.5)
+    cover = mask(scene.shape, side=side, degrees=draw.uniform(-10, 10), mirror=draw.random() < 0.5)
     left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
     blur = max(side / 28, 1)
     shadow = cover.point(_SHADOW).filter(ImageFilter.BoxBlur(blur))

@@ -41,7 +41,7 @@ def make_scene(seed: int, index: int, *, world: SliceName, sides: tuple[int, ...
     """Picture `index` of a slice; indices of one slice and seed never share a lot."""
     part, draw = SLICES[world], lot(seed, world, index, "scene")
     colour = draw.choice(part.colours)
-    count = draw.choices((1, 2, 3), weights=(16, 3, 1))[0]
+    count = draw.choices((1, 2, 3), weights=(36, 3, 1))[0]
     size = draw.choice(("small", "medium", "large") if count == 1 else ("small", "medium"))
     single_free = count == 1 and size != "large"
     short, aspect = draw.choice(sides), draw.choice(ASPECTS)

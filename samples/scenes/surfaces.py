@@ -51,14 +51,14 @@ def _striped(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     y, x = _axes(side)
     angle, turns = rng.uniform(0, np.pi), rng.uniform(5, 7)
     wave = np.sin(2 * np.pi * turns * (x * np.cos(angle) + y * np.sin(angle)))
-    return _shade(side) * (0.8 + 0.25 * np.tanh(wave * 4)), _nothing(side)
+    return _shade(side) * (0.85 + 0.18 * np.tanh(wave * 4)), _nothing(side)
 
 
 def _spotted(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     y, x = _axes(side)
     turns, phase = rng.uniform(4.5, 6), rng.uniform(0, 2 * np.pi, 2)
     grid = np.sin(2 * np.pi * turns * x + phase[0]) * np.sin(2 * np.pi * turns * y + phase[1])
-    return _shade(side) * (1 - 0.45 / (1 + np.exp(-(grid - 0.45) * 14))), _nothing(side)
+    return _shade(side) * (1 - 0.35 / (1 + np.exp(-(grid - 0.45) * 14))), _nothing(side)
 
 
 def _wooden(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
@@ -66,20 +66,20 @@ def _wooden(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     bend = soft_noise((side, side), (4, 3), rng)
     grain = np.sin(2 * np.pi * (6 * y + 1.6 * bend + 0.4 * x))
     fine = soft_noise((side, side), (max(side // 2, 1), 4), rng)
-    return _shade(side) * (0.82 + 0.13 * grain + 0.14 * (fine - 0.5)), _nothing(side)
+    return _shade(side) * (0.86 + 0.1 * grain + 0.12 * (fine - 0.5)), _nothing(side)
 
 
 def _metal(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     y, x = _axes(side)
     bands = np.cos(2 * np.pi * (1.3 * (x + 0.35 * y) + rng.uniform(0, 1)))
     brushed = soft_noise((side, side), (side, 2), rng)
-    return 0.82 + 0.2 * bands + 0.16 * (brushed - 0.5), 0.32 * np.maximum(bands, 0) ** 3
+    return 0.88 + 0.15 * bands + 0.16 * (brushed - 0.5), 0.22 * np.maximum(bands, 0) ** 3
 
 
 def _woolly(side: int, rng: np.random.Generator) -> tuple[Grey, Grey]:
     cells = max(side // 4, 4)
     curls = soft_noise((side, side), (cells, cells), rng)
-    return _shade(side) * (0.62 + 0.62 * curls), _nothing(side)
+    return _shade(side) * (0.72 + 0.48 * curls), _nothing(side)
 
 
 SURFACES: dict[str, Surface] = {

@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import Toy, by_role
-from mlflow.entities import Run
+from toy_tree import Run, Toy, by_role
+
+pytest_plugins = ["toy_fixtures"]
 
 
 @dataclass

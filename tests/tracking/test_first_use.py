@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import make_toy
+from toy_tree import make_toy
 
 
 def test_two_stages_at_once_make_one_experiment(tmp_path: Path) -> None:

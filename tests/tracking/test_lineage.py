@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import GRAPH, Toy
+from toy_tree import GRAPH, Toy
 
 from pipeline import lineage
 from pipeline.lineage_dvc import overlap, read_graph

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Numbers, Toy, by_role
+from toy_tree import Numbers, Toy, by_role
 
 from pipeline import recording, tracking
 from pipeline.artifacts import read_json
 from pipeline.errors import TrackingError
 from pipeline.tracking_sink import send
+
+pytest_plugins = ["toy_fixtures"]
 
 
 @dataclass

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.params import Section
 
 with warnings.catch_warnings():
@@ -139,21 +137,6 @@ def make_toy(path: Path) -> Toy:
     toy.dvc("init", "-q")
     toy.commit()
     return toy
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    return make_toy(tmp_path_factory.mktemp("tree") / "toy")
-
-
-@pytest.fixture
-def here(tree: Toy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Toy:
-    """The toy as this process's work tree, and an experiment for this test alone."""
-    monkeypatch.chdir(tree.path)
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "CLIPTUNE_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
-    return tree
 
 
 class Numbers(Section):

@@ -1,0 +1,234 @@
+"""The pipeline end to end: real DVC, MLflow, OpenCLIP and JPEGs, on a small copy of the sample."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.data.pairs import read_pairs, read_rejected
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("validate", "clean", "embed", "finetune", "evaluate", "record")
+SMALL = {
+    "samples/params.yaml": {
+        "scenes.images": 400,
+        "scenes.dirty_captions": 4,
+        "scenes.broken_files": 2,
+        "scenes.copies": 4,
+        "base_model.train_images": 256,
+        "base_model.val_images": 64,
+        "base_model.general_images": 64,
+        "base_model.training.epochs": 1,
+    },
+    "params.yaml": {
+        "finetune.epochs": 2,
+        "finetune.batch_size": 32,
+        "evaluate.bootstrap": 50,
+    },
+}
+
+
+def run(folder: Path, *command: str, fails: bool = False, prefix: tuple[str, ...] = ()) -> str:
+    """Run a command as a user would in `folder`; its output, or the test's failure with it."""
+    tools = Path(sys.executable).parent
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC"))}
+    environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    environment |= {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [*prefix, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def edit(file: Path, changes: dict[str, Any]) -> None:
+    yaml = YAML()
+    content = yaml.load(file)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    yaml.dump(content, file)
+
+
+def checkout(folder: Path) -> Path:
+    """The files that git tracks, or would, as a repository of its own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for file, changes in SMALL.items():
+        edit(folder / file, changes)
+    for command in (
+        ["git", "init", "--quiet", "--initial-branch", "main"],
+        ["git", "config", "user.email", "test@example.org"],
+        ["git", "config", "user.name", "Test"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "A small copy"],
+    ):
+        run(folder, *command)
+    return folder
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Output → hash, of all stages; receipts, which name runs and times, left out."""
+    found = {}
+    for lock in (folder / "dvc.lock", folder / "samples" / "dvc.lock"):
+        for stage in YAML(typ="safe").load(lock)["stages"].values():
+            found |= {out["path"]: out["md5"] for out in stage["outs"]}
+    return {path: md5 for path, md5 in found.items() if not path.startswith("runs/")}
+
+
+def ran(output: str) -> list[str]:
+    return [name for name in STAGES if f"Running stage '{name}'" in output]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small copy of the repository after its first `dvc repro`, which others may look at."""
+    folder = checkout(tmp_path_factory.mktemp("project"))
+    output = run(folder, "dvc", "repro")
+    assert ran(output) == list(STAGES), output
+    return folder
+
+
+def test_every_stage_leaves_what_it_promises(project: Path) -> None:
+    found = {s: json.loads((project / f"metrics/{s}.json").read_text()) for s in STAGES[:-1]}
+    for stage in ("validate", "clean"):
+        rejected = sum(found[stage]["rejected"].values())
+        assert found[stage]["accepted"] + rejected == found[stage]["read"]
+    assert found["clean"]["read"] == found["validate"]["accepted"]
+    read = len(pd.read_csv(project / "samples/scenes/out/captions.csv"))
+    assert found["validate"]["read"] == read
+    assert len(read_rejected(project / "data/valid")) == sum(found["validate"]["rejected"].values())
+    assert set(found["evaluate"]["general"]) == {"base_slice"}
+    target = found["evaluate"]["target"]
+    assert target["gain"]["top1"]["low"] <= target["gain"]["top1"]["value"]
+    page = (project / "reports/index.html").read_text()
+    assert "<html" in page
+    assert not re.findall(r"https?://(?!www\.w3\.org)", page)
+
+
+def test_no_image_stands_on_two_sides(project: Path) -> None:
+    pairs = read_pairs(project / "data/clean")
+    assert pairs.groupby("image_id")["split"].nunique().max() == 1
+    assert set(pairs["split"]) == {"train", "val", "test"}
+
+
+def test_the_bundle_loads_in_plain_open_clip(project: Path) -> None:
+    name = f"local-dir:{project / 'models/finetuned'}"
+    model, _, _ = open_clip.create_model_and_transforms(name)
+    assert model.logit_scale.exp().item() <= 100
+
+
+def test_runs_are_nested_and_finished(project: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cliptune")
+    runs = {r.info.run_id: r for r in client.search_runs([experiment.experiment_id])}
+    receipts = {s: json.loads((project / f"runs/{s}.json").read_text()) for s in STAGES[:-1]}
+    parents = {runs[r["run_id"]].data.tags["mlflow.parentRunId"] for r in receipts.values()}
+    assert len(runs) == 6
+    assert len(parents) == 1
+    assert {r.info.status for r in runs.values()} == {"FINISHED"}
+    parent = runs[parents.pop()]
+    top1 = json.loads((project / "metrics/evaluate.json").read_text())["target"]["base"]["top1"]
+    assert parent.data.metrics["evaluate/target/base/top1"] == pytest.approx(top1)
+    assert parent.data.params["finetune.epochs"] == "2"
+    stage = runs[receipts["finetune"]["run_id"]]
+    assert len(client.get_metric_history(stage.info.run_id, "finetune/loss")) > 4
+    assert {i.dataset.name for i in stage.inputs.dataset_inputs} >= {"data/clean"}
+
+
+def test_a_second_repro_does_nothing(project: Path) -> None:
+    output = run(project, "dvc", "repro")
+    assert "Running stage" not in output
+    assert "up to date" in output
+    assert run(project, "git", "status", "--porcelain").split() == ["??", "dvc.lock", "??", "samples/dvc.lock"]  # fmt: skip
+
+
+def test_a_param_runs_just_what_depends_on_it(project: Path) -> None:
+    run(project, "git", "add", "--all")
+    run(project, "git", "commit", "--quiet", "--message", "The first result")
+    before = run(project, "dvc", "status")
+    output = run(project, "dvc", "exp", "run", "--name", "slow", "-S", "finetune.lr=1e-5")
+    assert ran(output) == ["finetune", "evaluate", "record"], before + output
+    shown = json.loads(run(project, "dvc", "exp", "show", "--json").split("\n", 0)[0])
+    assert "slow" in json.dumps(shown)
+    difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
+    assert "val_loss" in difference["diff" if "diff" in difference else "metrics/finetune.json"] or (
+        "metrics/finetune.json" in json.dumps(difference)
+    )
+    run(project, "dvc", "plots", "show", "--json")
+
+
+def test_the_same_inputs_give_the_same_bytes_on_one_worker(project: Path, tmp_path: Path) -> None:
+    """A second checkout, with nothing to reuse and one processor, ends in the same hashes."""
+    run(project, "git", "checkout", "--quiet", "--force", "HEAD")
+    again = checkout(tmp_path)
+    run(again, "dvc", "repro", prefix=("taskset", "--cpu-list", "0"))
+    first = {path: md5 for path, md5 in committed(project).items()}
+    assert hashes(again) == first
+
+
+def committed(project: Path) -> dict[str, str]:
+    """The hashes in the locks of the first result."""
+    found = {}
+    for lock in ("dvc.lock", "samples/dvc.lock"):
+        text = run(project, "git", "show", f"main:{lock}")
+        for stage in YAML(typ="safe").load(text)["stages"].values():
+            found |= {out["path"]: out["md5"] for out in stage["outs"]}
+    return {path: md5 for path, md5 in found.items() if not path.startswith("runs/")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage", "message"),
+    [
+        ({"finetune.lr": "fast"}, "validate", "`finetune.lr` is 'fast'"),
+        ({"data.source": "nowhere"}, "validate", "data.source is 'nowhere', which is not a folder"),
+        ({"data.columns.caption": "text"}, "validate", "has no column 'text'"),
+        ({"data.image_root": "../.."}, "validate", "data.image_root is '../..'"),
+        ({"validate.min_side": 5000}, "validate", "no row is left (image_too_small"),
+        ({"clean.min_words": 290}, "clean", "no pair is left after cleaning"),
+        ({"finetune.batch_size": 4096}, "finetune", "fewer than finetune.batch_size 4096"),
+        ({"model.pretrained": "nowhere"}, "finetune", "no model at hub/nowhere"),
+        ({"evaluate.general": "nowhere"}, "evaluate", "evaluate.general is 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    project: Path, tmp_path: Path, changes: dict[str, Any], stage: str, message: str
+) -> None:
+    for name in ("params.yaml", "dvc.yaml", "data", "models", "metrics", "plots", "stages"):
+        origin = project / name
+        copy = shutil.copytree if origin.is_dir() else shutil.copy
+        copy(origin, tmp_path / name)
+    for name in ("pipeline", "samples"):
+        (tmp_path / name).symlink_to(project / name)
+    outputs = {"validate": "data/valid", "clean": "data/clean", "finetune": "models/finetuned",
+               "evaluate": "data/predictions"}  # fmt: skip
+    shutil.rmtree(tmp_path / outputs[stage])
+    edit(tmp_path / "params.yaml", changes)
+    output = run(tmp_path, sys.executable, "-m", f"stages.{stage}", fails=True)
+    assert message in output
+    assert "Traceback" not in output
+    assert "error: " in output
+    assert not (tmp_path / outputs[stage]).exists()
+    assert not list((tmp_path / outputs[stage]).parent.glob(".*.part"))
+    assert not (tmp_path / f"runs/{stage}.json").exists()
