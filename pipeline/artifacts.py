@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it replaces `path` when the block ends without an error."""
+    """Yield an empty folder beside `path`; it becomes `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON with sorted keys; NaN and infinity are refused (ValueError)."""
+    """Write `content` as indented JSON with sorted keys; ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 

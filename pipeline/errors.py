@@ -40,9 +40,15 @@ class TrackingError(CliptuneError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; report a `CliptuneError` as one message on stderr and exit with 1."""
+    """Run a command; report a `CliptuneError` as one message on stderr and exit with 1.
+
+    Ctrl-C exits with 130, as a shell expects.
+    """
     try:
         main()
     except CliptuneError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

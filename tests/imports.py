@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "stages", "samples")
-UNTRACKED = ("pipeline/tracking", "pipeline/lineage")
+UNTRACKED = ("pipeline/tracking", "pipeline/lineage", "pipeline/recording")
 """How a run is logged does not change what it computes: pipeline/tracking.py says so."""
 
 

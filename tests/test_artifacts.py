@@ -7,10 +7,13 @@ from pipeline.artifacts import new_folder, read_json, sha256_of, write_json
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "out"
-    with pytest.raises(RuntimeError), new_folder(target) as part:
-        (part / "half.txt").write_text("half")
-        raise RuntimeError
+    def fail() -> None:
+        with new_folder(tmp_path / "out") as part:
+            (part / "half.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -35,7 +38,7 @@ def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
     assert (tmp_path / "a.json").read_text() == '{\n  "a": "é",\n  "b": 1\n}\n'
     assert read_json(tmp_path / "a.json") == {"a": "é", "b": 1}
-    with pytest.raises(ValueError, match="NaN|nan|Out of range"):
+    with pytest.raises(ValueError, match=r"NaN|nan|Out of range"):
         write_json(tmp_path / "b.json", {"a": float("nan")})
     assert not (tmp_path / "b.json").exists()
 

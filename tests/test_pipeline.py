@@ -44,7 +44,12 @@ def run(folder: Path, *command: str, fails: bool = False, prefix: tuple[str, ...
     environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     environment |= {"PYTHONPATH": str(folder)}
     done = subprocess.run(
-        [*prefix, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=500
+        [*prefix, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, output
@@ -161,7 +166,8 @@ def test_a_second_repro_does_nothing(project: Path) -> None:
     output = run(project, "dvc", "repro")
     assert "Running stage" not in output
     assert "up to date" in output
-    assert run(project, "git", "status", "--porcelain").split() == ["??", "dvc.lock", "??", "samples/dvc.lock"]  # fmt: skip
+    changed = run(project, "git", "status", "--porcelain").splitlines()
+    assert changed == ["?? dvc.lock", "?? samples/dvc.lock"]
 
 
 def test_a_param_runs_just_what_depends_on_it(project: Path) -> None:
@@ -173,9 +179,9 @@ def test_a_param_runs_just_what_depends_on_it(project: Path) -> None:
     shown = json.loads(run(project, "dvc", "exp", "show", "--json").split("\n", 0)[0])
     assert "slow" in json.dumps(shown)
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
-    assert "val_loss" in difference["diff" if "diff" in difference else "metrics/finetune.json"] or (
-        "metrics/finetune.json" in json.dumps(difference)
-    )
+    assert "val_loss" in difference[
+        "diff" if "diff" in difference else "metrics/finetune.json"
+    ] or ("metrics/finetune.json" in json.dumps(difference))
     run(project, "dvc", "plots", "show", "--json")
 
 
@@ -184,8 +190,7 @@ def test_the_same_inputs_give_the_same_bytes_on_one_worker(project: Path, tmp_pa
     run(project, "git", "checkout", "--quiet", "--force", "HEAD")
     again = checkout(tmp_path)
     run(again, "dvc", "repro", prefix=("taskset", "--cpu-list", "0"))
-    first = {path: md5 for path, md5 in committed(project).items()}
-    assert hashes(again) == first
+    assert hashes(again) == committed(project)
 
 
 def committed(project: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
     pairs = read_pairs(source)
     captions, changed = apply(pairs["caption"], rules.in_order(params))
     cleaned = pairs.assign(caption=captions)
-    reasons = _reasons(cleaned, pairs["caption"], params, seed=seed)
+    reasons = _reasons(cleaned, params, seed=seed)
     accepted = _with_split(cleaned[reasons.isna()], params, seed=seed)
     rejected = _rejected(cleaned, pairs["caption"], reasons)
     if accepted.empty:
@@ -60,9 +60,7 @@ def apply(captions: pd.Series, listed: dict[str, rules.Rule]) -> tuple[pd.Series
     return captions, changed
 
 
-def _reasons(
-    cleaned: pd.DataFrame, before: pd.Series, params: CleanParams, *, seed: int
-) -> pd.Series:
+def _reasons(cleaned: pd.DataFrame, params: CleanParams, *, seed: int) -> pd.Series:
     """Why a pair is rejected, or null: the first reason that holds."""
     words = cleaned["caption"].map(lambda caption: len(caption.split()))
     reasons = pd.Series(None, index=cleaned.index, dtype=object)

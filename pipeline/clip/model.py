@@ -1,4 +1,4 @@
-"""Loading an OpenCLIP model with all that belongs to it. The project's only importer of open_clip."""
+"""Loading an OpenCLIP model with all that belongs to it; the only importer of open_clip."""
 
 import copy
 import logging
@@ -149,7 +149,8 @@ def _load_folder(path: Path, *, architecture: str) -> Clip:
     recorded = recorded_architecture(path)
     if recorded not in (None, architecture):
         raise ModelError(
-            f"{path} holds a {recorded}, model.name says {architecture}: set model.name to {recorded}"
+            f"{path} holds a {recorded}, model.name says {architecture}: "
+            f"set model.name to {recorded}"
         )
     name = f"local-dir:{path}"
     model = _create(name, pretrained=None, require_pretrained=True)

@@ -26,6 +26,7 @@ class Crops:
     """
 
     def __init__(self, clip: Clip, files: Mapping[str, Path]) -> None:
+        """`files` maps each image's id to where it lies."""
         self._crop, self._files = clip.crop, files
         self._pool = ThreadPoolExecutor()
         self._kept: dict[str, Tensor] = {}

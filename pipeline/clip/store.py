@@ -26,7 +26,7 @@ class Embeddings:
     vectors: np.ndarray[Any, np.dtype[Any]]
 
     def take(self, ids: Sequence[str]) -> Matrix:
-        """The vectors of M ids, in their order: M×D fp32. KeyError names an id that is not there."""
+        """The vectors of M ids, in their order: M×D fp32. KeyError names an id that is missing."""
         places = np.searchsorted(self.ids, np.asarray(ids, dtype=self.ids.dtype))
         found = self.ids[np.minimum(places, len(self.ids) - 1)] == np.asarray(ids)
         if not found.all():

@@ -159,7 +159,17 @@ class Slice:
 SLICES: dict[SliceName, Slice] = {
     "base": Slice(
         colours=("red", "yellow", "green", "blue", "orange", "pink", "purple", "black", "white"),
-        shapes=("star", "heart", "cross", "ring", "crescent", "fish", "circle", "square", "triangle"),
+        shapes=(
+            "star",
+            "heart",
+            "cross",
+            "ring",
+            "crescent",
+            "fish",
+            "circle",
+            "square",
+            "triangle",
+        ),
         materials=("matte", "glossy", "striped", "metal"),
         backgrounds=(
             *("cream", "dark grey", "night", "snow", "wallpaper", "bricks", "table"),

@@ -96,7 +96,7 @@ def test_what_is_no_model_is_named(tmp_path: Path, saved: Path) -> None:
     with pytest.raises(ModelError, match="no model at"):
         model.load(tmp_path / "none", architecture="ViT-B-32")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="holds no open_clip_config"):
+    with pytest.raises(ModelError, match=r"holds no open_clip_config"):
         model.load(tmp_path / "empty", architecture="ViT-B-32")
     (saved / "open_clip_model.safetensors").unlink()
     with pytest.raises(ModelError, match="can't load"):
