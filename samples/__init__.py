@@ -1,1 +1,1 @@
-"""The embedded default: a small captioned picture set and a small base model, both made on demand."""
+"""The embedded default: a small captioned set and a small base model, both made on demand."""

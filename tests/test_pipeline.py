@@ -50,6 +50,7 @@ def run(folder: Path, *command: str, fails: bool = False, prefix: tuple[str, ...
         capture_output=True,
         text=True,
         timeout=500,
+        check=False,
     )
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, output

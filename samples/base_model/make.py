@@ -13,6 +13,7 @@ from pipeline.artifacts import new_folder
 from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
 from pipeline.clip.pixels import crops_of
+from pipeline.evaluation.retrieval import recalls
 from pipeline.registry import bundle
 from pipeline.training.finetune import fit
 from samples import params as sample_params
@@ -28,72 +29,71 @@ GENERAL = HERE / "general" / "base_slice"
 
 
 def main() -> None:
-    """Held-out pictures of the base's slice become the general set; the others train it."""
     params = sample_params.load().base_model
     write_general(params, GENERAL)
     train_base(params, OUT)
 
 
 def write_general(params: BaseModelParams, folder: Path) -> None:
-    """The general set, in the format of a user's own source."""
+    """The general set: pictures of the base's slice that it never saw, as a user's own source."""
     first = params.train_images + params.val_images
-    pictures = draw(params, first, params.general_images, sides=SIDES)
+    pictures = base_pictures(params, first, params.general_images, sides=SIDES)
     with new_folder(folder) as part:
+        # Here, not in other processes: each would import torch first, and be slower in the end.
         write_pictures(part, pictures, processes=1)
-        write_captions(part / "captions.csv", rows(pictures))
+        write_captions(part / "captions.csv", rows_of(pictures))
 
 
 def train_base(params: BaseModelParams, out: Path) -> None:
     """Train the architecture of scenes-resnet.json from scratch, with the pipeline's own loop."""
-    device = devices.prepare(cpu_threads=params.cpu_threads)
+    device = devices.prepare(
+        cpu_threads=params.cpu_threads, deterministic=params.training.deterministic
+    )
     clip = clip_model.create(CONFIG.stem, CONFIG, seed=params.seed)
     sides = (params.train_side,)
-    train = draw(params, 0, params.train_images, sides=sides)
-    val = draw(params, params.train_images, params.val_images, sides=sides)
+    train = base_pictures(params, 0, params.train_images, sides=sides)
+    val = base_pictures(params, params.train_images, params.val_images, sides=sides)
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), [*train, *val], processes=1)
-        pairs = pd.concat([as_pairs(train), as_pairs(val)])
-        crops = crops_of(clip, pairs, Path(folder))
-        result = fit(
+        fitted = fit(
             clip,
             as_pairs(train),
             as_pairs(val),
-            crops=crops,
+            crops=crops_of(clip, as_pairs([*train, *val]), Path(folder)),
             params=params.training,
             seed=params.seed,
-            recalls=lambda *_: {"mean_r1": 0.0},
+            recalls=recalls,
             log=lambda scores, step: None,
             device=device,
         )
-        for h in result.history:
-            print(h)
-    bundle.save(out, clip, record={})
+    best = fitted.history[fitted.best]
+    bundle.save(out, clip, record={"params": params.model_dump(), "best": best})
 
 
-def draw(
+def base_pictures(
     params: BaseModelParams, first: int, count: int, *, sides: tuple[int, ...]
 ) -> list[Picture]:
-    """Pictures `first` … of the base's slice."""
-    scenes = (
-        make_scene(params.seed, i, world="base", sides=sides) for i in range(first, first + count)
-    )
-    return [Picture(f"images/{first + i:05d}.jpg", scene) for i, scene in enumerate(scenes)]
-
-
-def rows(pictures: Sequence[Picture]) -> list[Row]:
+    """Pictures `first`, `first` + 1, … of the base's slice; `sides` in pixels."""
+    numbers = range(first, first + count)
+    scenes = (make_scene(params.seed, number, world="base", sides=sides) for number in numbers)
     return [
-        Row(p.path, caption, p.scene.label)
-        for p in pictures
-        for caption in tell(p.scene, world="base")
+        Picture(f"images/{number:05d}.jpg", s) for number, s in zip(numbers, scenes, strict=True)
+    ]
+
+
+def rows_of(pictures: Sequence[Picture]) -> list[Row]:
+    """A row for each caption of each picture."""
+    return [
+        Row(picture.path, caption, picture.scene.label)
+        for picture in pictures
+        for caption in tell(picture.scene, world="base")
     ]
 
 
 def as_pairs(pictures: Sequence[Picture]) -> pd.DataFrame:
-    """What the training loop reads of a pair; a picture's path is its id."""
-    return pd.DataFrame(
-        [(r.image, r.image, r.caption) for r in rows(pictures)],
-        columns=["image_id", "image", "caption"],
-    )
+    """What the training loop reads of a pair: image_id, image, caption; the path is the id."""
+    rows = [(row.image, row.image, row.caption) for row in rows_of(pictures)]
+    return pd.DataFrame(rows, columns=["image_id", "image", "caption"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Captions as they come: a clean caption → what stands in the file, and what a cleaner should leave.
+"""Captions as they come: a clean one → what stands in the file, and what a cleaner should leave.
 
 Where the two differ only by what was planted, a cleaner can be scored word for word.
 """

@@ -10,8 +10,9 @@ from samples.scenes.damage import BROKEN, COPIES, Treatment
 from samples.scenes.dirt import DIRT
 from samples.scenes.files import Picture, Row
 from samples.scenes.scene import lot, make_scene
+from samples.scenes.words import SliceName
 
-WORLD = "sample"
+WORLD: SliceName = "sample"
 
 Truth = tuple[int, str, str, str, str]
 """source_row, image, defect, detail, of."""

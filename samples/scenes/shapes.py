@@ -56,14 +56,6 @@ def _fish() -> Outline:
     ]
 
 
-def _house() -> Outline:
-    return [
-        (True, [(-0.72, -0.1), (0.72, -0.1), (0.72, 0.95), (-0.72, 0.95)]),
-        (True, [(-1, -0.05), (0, -1), (1, -0.05)]),
-        (False, [(-0.2, 0.3), (0.2, 0.3), (0.2, 0.95), (-0.2, 0.95)]),
-    ]
-
-
 OUTLINES: dict[str, Callable[[], Outline]] = {
     "circle": lambda: [(True, _ellipse(0, 0, 0.92, 0.92))],
     "square": lambda: [(True, [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)])],
@@ -75,10 +67,6 @@ OUTLINES: dict[str, Callable[[], Outline]] = {
         (True, [(-0.95, -0.32), (0.95, -0.32), (0.95, 0.32), (-0.95, 0.32)]),
     ],
     "ring": lambda: [(True, _ellipse(0, 0, 0.95, 0.95)), (False, _ellipse(0, 0, 0.52, 0.52))],
-    "arrow": lambda: [
-        (True, [(-1, -0.3), (0.1, -0.3), (0.1, 0.3), (-1, 0.3)]),
-        (True, [(0.05, -0.8), (1, 0), (0.05, 0.8)]),
-    ],
     "crescent": lambda: [
         (True, _ellipse(-0.05, 0, 0.98, 0.98)),
         (False, _ellipse(0.42, -0.05, 0.82, 0.82)),
@@ -86,14 +74,6 @@ OUTLINES: dict[str, Callable[[], Outline]] = {
     "flower": _flower,
     "drop": lambda: [(True, _drop())],
     "fish": _fish,
-    "bolt": lambda: [
-        (
-            True,
-            [(0.1, -1), (-0.65, 0.15), (-0.1, 0.15), (-0.3, 1), (0.65, -0.25), (0.08, -0.25)]
-            + [(0.5, -1)],
-        )
-    ],
-    "house": _house,
 }
 
 

@@ -4,12 +4,13 @@ Legend: S side in pixels.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Grey = NDArray[np.float32]
+Grey = NDArray[np.floating[Any]]
 Surface = Callable[[int, np.random.Generator], tuple[Grey, Grey]]
 """(S, generator) → factor_SS on the colour and light_SS added to it, in shares of white."""
 

@@ -17,10 +17,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "blue": (38, 84, 200),
     "purple": (122, 50, 160),
     "pink": (244, 140, 184),
-    "brown": (122, 74, 38),
     "black": (28, 28, 32),
     "white": (246, 246, 244),
-    "grey": (132, 134, 138),
     "turquoise": (44, 196, 190),
 }
 
@@ -32,10 +30,8 @@ COLOUR_SYNONYMS: dict[str, tuple[str, ...]] = {
     "blue": ("cobalt blue",),
     "purple": ("violet",),
     "pink": ("rose-coloured",),
-    "brown": ("chestnut",),
     "black": ("jet black",),
     "white": ("snow-white",),
-    "grey": ("gray",),
     "turquoise": ("aqua",),
 }
 
@@ -47,22 +43,17 @@ PLURALS: dict[str, str] = {
     "heart": "hearts",
     "cross": "crosses",
     "ring": "rings",
-    "arrow": "arrows",
     "crescent": "crescents",
     "flower": "flowers",
     "drop": "drops",
     "fish": "fish",
-    "bolt": "bolts",
-    "house": "houses",
 }
 
 SHAPE_SYNONYMS: dict[str, tuple[str, str]] = {
     "circle": ("disc", "discs"),
     "ring": ("hoop", "hoops"),
-    "bolt": ("lightning bolt", "lightning bolts"),
     "drop": ("teardrop", "teardrops"),
     "flower": ("blossom", "blossoms"),
-    "house": ("cottage", "cottages"),
 }
 
 MATERIAL_ADJECTIVES: dict[str, tuple[str, ...]] = {
@@ -126,19 +117,19 @@ BACKGROUND_PHRASES: dict[str, tuple[str, ...]] = {
 
 HIDDEN_ON: dict[str, frozenset[str]] = {
     "cream": frozenset({"white", "yellow"}),
-    "pale grey": frozenset({"white", "grey"}),
-    "dark grey": frozenset({"black", "grey", "brown"}),
+    "pale grey": frozenset({"white"}),
+    "dark grey": frozenset({"black"}),
     "pale blue": frozenset({"white", "turquoise"}),
-    "checkered": frozenset({"white", "grey"}),
+    "checkered": frozenset({"white"}),
     "gradient": frozenset({"white"}),
-    "tiles": frozenset({"white", "grey"}),
+    "tiles": frozenset({"white"}),
     "night": frozenset({"black", "purple"}),
     "snow": frozenset({"white"}),
     "beach": frozenset({"yellow", "white"}),
     "meadow": frozenset({"green"}),
-    "desert": frozenset({"orange", "yellow", "brown"}),
-    "bricks": frozenset({"red", "brown"}),
-    "table": frozenset({"brown", "orange"}),
+    "desert": frozenset({"orange", "yellow"}),
+    "bricks": frozenset({"red"}),
+    "table": frozenset({"orange"}),
     "underwater": frozenset({"blue", "turquoise", "green"}),
     "wallpaper": frozenset({"white", "pink"}),
 }
@@ -188,9 +179,3 @@ SLICES: dict[SliceName, Slice] = {
         phrasings=("plain", "photo", "name", "place_first", "seen", "post", "tags", "story"),
     ),
 }
-
-
-def labels(name: SliceName) -> list[str]:
-    """The classes of a slice, "red star", in order."""
-    part = SLICES[name]
-    return [f"{colour} {shape}" for colour in part.colours for shape in part.shapes]
