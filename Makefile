@@ -43,7 +43,7 @@ format: $(READY)  ## mend what a tool can mend
 	ruff check --fix .
 
 ui: $(READY)  ## the MLflow UI on this checkout's runs: open the address that it prints
-	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --port $${PORT:-5000}
+	@cliptune ui --port $${PORT:-5000}
 
 bench: $(READY)  ## a measurement: make bench NAME=defects
 	@test -f "benchmarks/$(NAME).py" || { echo "error: NAME is one of: $$(ls benchmarks | grep -v __ | sed 's/\.py//' | xargs)"; exit 1; }

@@ -6,6 +6,8 @@ answers at once.
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from pipeline import errors, paths
 from pipeline.artifacts import read_json
 from pipeline.reporting.summary import summary
+from pipeline.tracking_views import PIPELINES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,7 +32,30 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("summary", help="the result in a few lines")
     add.set_defaults(command=_summary)
+    add = commands.add_parser("ui", help="the runs in MLflow's UI")
+    add.add_argument("--port", default="5000")
+    add.set_defaults(command=_ui)
     return parser
+
+
+def _ui(chosen: argparse.Namespace) -> None:
+    """Name the view to begin with, then become MLflow's server where there is no other."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    remote = uri.startswith("http")
+    address = uri.rstrip("/") if remote else f"http://127.0.0.1:{chosen.port}"
+    print(f"Pipeline runs: {address}/{_view()}", flush=True)
+    if not remote:
+        python = [sys.executable, "-m", "mlflow", "ui"]
+        os.execv(sys.executable, [*python, "--backend-store-uri", uri, "--port", chosen.port])
+
+
+def _view() -> str:
+    """The part of the address that leads to this checkout's experiment and its saved view."""
+    try:
+        experiment = read_json(paths.RUNS / "pipeline.json")["experiment_id"]
+    except FileNotFoundError:
+        return "#/experiments"
+    return f"#/experiments/{experiment}/runs?viewStateShareKey={PIPELINES}"
 
 
 def _summary(_: argparse.Namespace) -> None:

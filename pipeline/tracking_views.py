@@ -40,7 +40,7 @@ STAGE_COLUMNS = [
 ]
 
 NOTE = """\
-[Pipelines](#/experiments/{id}/runs?viewStateShareKey={pipelines}) ·
+[Pipelines](#/experiments/{id}/runs?viewStateShareKey={pipelines}) · \
 [Stages](#/experiments/{id}/runs?viewStateShareKey={stages})
 
 Each `dvc repro` or `dvc exp run` is one run; its stages are its child runs.
@@ -61,6 +61,11 @@ def describe(client: "MlflowClient", experiment: str) -> None:
             client.set_experiment_tag(experiment, key, value)
 
 
+def _width(column: str) -> int:
+    """Pixels in which a column's whole name shows: by default all metrics look alike."""
+    return 50 + 7 * len(column.split("`")[1])
+
+
 def _view(name: str, role: str, columns: list[str]) -> str:
     """The tag's value: runs of a role, newest first, with these columns."""
     state: dict[str, Any] = {
@@ -72,7 +77,8 @@ def _view(name: str, role: str, columns: list[str]) -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnWidths": {},
+        "columnOrder": columns,
+        "columnWidths": {column: _width(column) for column in columns},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
     now = int(time.time() * 1000)

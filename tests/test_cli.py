@@ -77,3 +77,14 @@ def test_the_command_starts_without_the_heavy_libraries():
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_the_ui_of_a_server_is_only_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org/")
+    write_json(Path("runs/pipeline.json"), {"experiment_id": "7"})
+    cli.main(["ui"])
+    view = "#/experiments/7/runs?viewStateShareKey=cliptune-pipelines"
+    assert capsys.readouterr().out == f"Pipeline runs: https://mlflow.example.org/{view}\n"

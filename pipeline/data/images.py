@@ -56,10 +56,10 @@ def inspect(root: Path, relative: str, limits: ValidateParams) -> ImageFacts:
         return ImageFacts(problem="image_empty", value=relative)
     if size > limits.max_bytes:
         return ImageFacts(problem="image_too_many_bytes", value=f"{size} bytes")
-    return _decode(path, limits)
+    return _decode(path, relative, limits)
 
 
-def _decode(path: Path, limits: ValidateParams) -> ImageFacts:
+def _decode(path: Path, relative: str, limits: ValidateParams) -> ImageFacts:
     try:
         with Image.open(path, formats=FORMATS) as header:
             width, height = header.size
@@ -68,7 +68,8 @@ def _decode(path: Path, limits: ValidateParams) -> ImageFacts:
             header.load()
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
         problem = "image_truncated" if "truncated" in str(error) else "image_unreadable"
-        return ImageFacts(problem=problem, value=f"{type(error).__name__}: {error}"[:200])
+        said = f"{type(error).__name__}: {error}".replace(str(path), relative)
+        return ImageFacts(problem=problem, value=said[:200])
     if min(width, height) < limits.min_side:
         return ImageFacts(problem="image_too_small", value=f"{width}x{height}")
     if max(width, height) > limits.max_aspect * min(width, height):

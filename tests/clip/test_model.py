@@ -88,7 +88,7 @@ def test_the_same_model_gives_the_same_bytes(tiny: Clip, saved: Path, tmp_path: 
 
 
 def test_another_architecture_than_recorded_is_refused(saved: Path) -> None:
-    with pytest.raises(ModelError, match="set model.name to scenes-resnet"):
+    with pytest.raises(ModelError, match=r"set model\.name to scenes-resnet"):
         model.load(saved, architecture="ViT-B-32")
 
 

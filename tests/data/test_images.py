@@ -70,6 +70,13 @@ def test_each_defect_has_its_reason(tmp_path: Path, limits: ValidateParams) -> N
     }
 
 
+def test_what_is_said_of_an_image_names_no_folder(tmp_path: Path, limits: ValidateParams) -> None:
+    """Else the same source in another place would give other bytes."""
+    (tmp_path / "text.jpg").write_text("I am no picture")
+    found = inspect(tmp_path, "text.jpg", limits)
+    assert found.value == "UnidentifiedImageError: cannot identify image file 'text.jpg'"
+
+
 def test_a_file_above_the_byte_limit_is_not_opened(tmp_path: Path, limits: ValidateParams) -> None:
     draw(tmp_path / "a.jpg", RED, size=(60, 40))
     size = os.path.getsize(tmp_path / "a.jpg")
