@@ -67,7 +67,7 @@ def _decode(path: Path, relative: str, limits: ValidateParams) -> ImageFacts:
                 return ImageFacts(problem="image_too_many_pixels", value=f"{width}x{height}")
             header.load()
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        problem = "image_truncated" if "truncated" in str(error) else "image_unreadable"
+        problem = "image_truncated" if "truncated" in str(error).lower() else "image_unreadable"
         said = f"{type(error).__name__}: {error}".replace(str(path), relative)
         return ImageFacts(problem=problem, value=said[:200])
     if min(width, height) < limits.min_side:

@@ -1,0 +1,54 @@
+"""Validate and clean on real photographs, where they lie beside the checkout."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.captions.clean import clean
+from pipeline.data.pairs import read_pairs, read_rejected
+from pipeline.params import Params
+from pipeline.validation.validate import validate
+
+pytestmark = pytest.mark.real
+
+
+def test_every_photograph_of_clothes_is_accepted(
+    real: Path, defaults: Params, tmp_path: Path
+) -> None:
+    data = defaults.data.model_copy(
+        update={"source": str(real / "clothing"), "image_root": "images"}
+    )
+    found = validate(data, defaults.limits, tmp_path / "valid")
+    assert (found["read"], found["accepted"], found["images"]) == (2148, 2148, 2148)
+    cleaned = clean(tmp_path / "valid", tmp_path / "clean", defaults.clean, seed=0)
+    assert cleaned["accepted"] == 2148
+
+
+def test_photographs_on_two_sides_of_a_given_split_are_found(
+    real: Path, defaults: Params, tmp_path: Path
+) -> None:
+    """`exercises` comes with a split that byte-identical photographs cross."""
+    folder = real / "exercises"
+    columns = defaults.data.columns.model_copy(update={"split": "split"})
+    data = defaults.data.model_copy(
+        update={"source": str(folder), "captions": "captions.csv", "image_root": "images",
+                "columns": columns}
+    )  # fmt: skip
+    validate(data, defaults.limits, tmp_path / "valid")
+    clean(tmp_path / "valid", tmp_path / "clean", defaults.clean, seed=0)
+
+    rows = pd.read_csv(folder / "captions.csv")
+    rows["hash"] = [
+        hashlib.md5((folder / "images" / name).read_bytes()).hexdigest() for name in rows.image
+    ]
+    order = {"test": 0, "val": 1, "train": 2}
+    first = rows.groupby("hash")["split"].transform(lambda s: min(s, key=order.__getitem__))
+    expected = set(rows.index[rows["split"] != first] + 1)
+    rejected = read_rejected(tmp_path / "clean")
+    leaks = rejected[rejected["reason"] == "image_in_two_splits"]
+    assert len(expected) > 0
+    assert set(leaks["source_row"]) == expected
+    pairs = read_pairs(tmp_path / "clean")
+    assert pairs.groupby("image_id")["split"].nunique().max() == 1
