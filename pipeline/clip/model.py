@@ -117,7 +117,13 @@ def fetch(architecture: str, tag: str) -> Clip:
             f"for a model of your own write its path from {paths.HUB}/, as in ../models/mine"
         )
     quick_gelu = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
-    model = _create(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
+    try:
+        model = _create(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}\n       Fetching needs the network, once. Without it, set model.pretrained to "
+            f"a model folder, as a path from {paths.HUB}/"
+        ) from error
     if quick_gelu:
         config["quick_gelu"] = True
     return _assemble(architecture, model, config, open_clip.get_tokenizer(architecture), None)
