@@ -121,8 +121,8 @@ def fetch(architecture: str, tag: str) -> Clip:
         model = _create(architecture, pretrained=tag, force_quick_gelu=quick_gelu)
     except ModelError as error:
         raise ModelError(
-            f"{error}\n       Fetching needs the network, once. Without it, set model.pretrained to "
-            f"a model folder, as a path from {paths.HUB}/"
+            f"{error}\n       Fetching needs the network, once. Without it, point "
+            f"model.pretrained at a model folder, as a path from {paths.HUB}/"
         ) from error
     if quick_gelu:
         config["quick_gelu"] = True
