@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -31,27 +32,37 @@ def test_with_unique_pairs_it_is_open_clips_loss_in_value_and_gradient() -> None
 def test_a_batch_of_four_by_hand() -> None:
     """Rows 0 and 1 share a caption; logits are 0 but for ln 2 on the diagonal.
 
-    A row of logits has exponentials 2, 1, 1, 1: the diagonal's probability is 2/5, another's 1/5.
-    Rows 0 and 1 spread over two positives: −½(ln 2/5 + ln 1/5); rows 2 and 3: −ln 2/5.
+    Exponentials are 2 on the diagonal and 1 elsewhere. Rows 0 and 1 have two negatives, in sum 2:
+    their own pair costs ln(1 + 2/2), their twin ln(1 + 2/1). Rows 2 and 3 have three: ln(1 + 3/2).
     """
     image = torch.eye(4, dtype=torch.float64)
     scale = torch.log(torch.tensor(2.0, dtype=torch.float64))
     mask = positives(torch.arange(4), torch.tensor([7, 7, 8, 9]))
-    two, one = torch.log(torch.tensor([0.4, 0.2], dtype=torch.float64))
-    expected = (2 * -(two + one) / 2 + 2 * -two) / 4
-    assert abs(info_nce(image, image, scale, mask).item() - expected.item()) < 1e-12
+    expected = (2 * (math.log(2) + math.log(3)) / 2 + 2 * math.log(2.5)) / 4
+    assert abs(info_nce(image, image, scale, mask).item() - expected) < 1e-12
 
 
-def test_a_twin_is_not_pushed_away() -> None:
-    """With its twin a negative, a row's gradient moves it from the twin; as a positive, to it."""
-    image, text, scale = batch(rows=2)
-    with torch.no_grad():
-        text[1] = text[0]
-    apart = torch.autograd.grad(info_nce(image, text, scale, torch.eye(2) > 0), image)[0]
-    together = torch.autograd.grad(info_nce(image, text, scale, torch.ones(2, 2) > 0), image)[0]
-    assert apart.abs().max() < 1e-9 + together.abs().max() or torch.allclose(apart, together)
-    loss_apart = info_nce(image, text, scale, torch.eye(2) > 0)
-    assert loss_apart.item() > torch.log(torch.tensor(2.0)).item() - 1e-9
+def test_a_twin_is_pulled_where_clips_loss_pushes_it_away() -> None:
+    """Two pictures under one caption, the first already nearest: CLIP's loss moves it away."""
+    text = F.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1]], dtype=torch.float64), dim=1)
+    image = F.normalize(torch.tensor([[1.0, 0.1], [1, 0.9], [0, 1]], dtype=torch.float64), dim=1)
+    image.requires_grad_()
+    scale = torch.tensor(10.0, dtype=torch.float64)
+    mask = positives(torch.arange(3), torch.tensor([5, 5, 6]))
+    mine = torch.autograd.grad(info_nce(image, text, scale, mask), image)[0]
+    theirs = torch.autograd.grad(ClipLoss()(image, text, scale), image)[0]
+    towards = text[0]
+    assert (theirs[0] @ towards).item() > 0.1  # a step against the gradient leaves the caption
+    assert (mine[0] @ towards).item() <= 0
+    assert (mine[1] @ towards).item() < -0.1
+
+
+def test_a_batch_of_twins_costs_nothing_and_has_a_gradient() -> None:
+    image, text, scale = batch(rows=3)
+    same = torch.zeros(3, dtype=torch.long)
+    loss = info_nce(image, text, scale, positives(same, same))
+    assert loss.item() == 0
+    assert torch.autograd.grad(loss, image)[0].abs().max().item() == 0
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(6)))[::143])
@@ -67,3 +78,22 @@ def test_permuting_pairs_changes_nothing(order: tuple[int, ...]) -> None:
 def test_positives_are_rows_that_share_image_or_caption() -> None:
     found = positives(torch.tensor([0, 0, 1, 2]), torch.tensor([5, 6, 6, 7]))
     assert found.int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
+
+
+def test_a_target_spread_over_twins_is_clips_loss_again() -> None:
+    """Why positives don't compete here: for identical twins a soft target changes nothing."""
+    image, text, scale = batch(rows=4)
+    with torch.no_grad():
+        text[1] = text[0]
+    mask = positives(torch.arange(4), torch.tensor([5, 5, 6, 7])).double()
+    logits = scale * image @ text.T
+    by_image = F.cross_entropy(logits, mask / mask.sum(1, keepdim=True))
+    by_text = F.cross_entropy(logits.T, mask / mask.sum(1, keepdim=True))
+    spread = (by_image + by_text) / 2
+    theirs = ClipLoss()(image, text, scale)
+    assert abs(spread.item() - theirs.item()) < 1e-12
+    for a, b in zip(
+        torch.autograd.grad(spread, image), torch.autograd.grad(theirs, image), strict=True
+    ):
+        assert torch.allclose(a, b, atol=1e-12)
+    assert abs(info_nce(image, text, scale, mask > 0).item() - theirs.item()) > 0.01
