@@ -11,6 +11,7 @@ A message is complete by itself: a command prints it without a traceback and exi
 Anything else that is raised is a defect of ours and keeps its traceback.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -49,6 +50,8 @@ def run(main: Callable[[], None]) -> None:
     except CliptuneError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # `cliptune summary | head -1`: whoever read has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

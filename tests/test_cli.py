@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,23 @@ def test_the_command_starts_without_the_heavy_libraries():
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics/evaluate.json", RESULTS)
+    script = "import sys; from pipeline import cli; sys.stdin.read(); cli.main(['summary'])"
+    command = subprocess.Popen(
+        [sys.executable, "-u", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    command.stdout.close()
+    assert command.communicate()[1] == b""
+    assert command.returncode == 0
 
 
 def test_the_ui_of_a_server_is_only_named(
