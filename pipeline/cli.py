@@ -29,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="cliptune",
         description="Look at what the pipeline made. `make repro` runs it.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    parser.set_defaults(command=lambda _: parser.print_help())
     add = commands.add_parser("summary", help="the result in a few lines")
     add.set_defaults(command=_summary)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
@@ -46,6 +47,7 @@ def _ui(chosen: argparse.Namespace) -> None:
     print(f"Pipeline runs: {address}/{_view()}", flush=True)
     if not remote:
         python = [sys.executable, "-m", "mlflow", "ui"]
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # MLflow's server warns of its own parts
         os.execv(sys.executable, [*python, "--backend-store-uri", uri, "--port", chosen.port])
 
 

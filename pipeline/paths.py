@@ -6,6 +6,7 @@ PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 
+CHECKED = Path("data/checked.json")
 VALID = Path("data/valid")
 CLEAN = Path("data/clean")
 EMBEDDINGS = Path("data/embeddings")

@@ -194,4 +194,4 @@ def _place(connection: Connection, run: str) -> str:
     uri = connection.public_uri
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/#/experiments/{connection.experiment}/runs/{run}"
-    return f"run {run}; look at it with `mlflow ui --backend-store-uri {uri}`"
+    return f"run {run}; look at it with `make ui`"

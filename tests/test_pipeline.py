@@ -204,6 +204,19 @@ def committed(project: Path) -> dict[str, str]:
     return {path: md5 for path, md5 in found.items() if not path.startswith("runs/")}
 
 
+@pytest.mark.parametrize("key", ["data.source", "evaluate.general"])
+def test_a_path_that_leads_nowhere_is_named_by_its_key(
+    project: Path, tmp_path: Path, key: str
+) -> None:
+    """Under DVC itself, which would only say that a file is missing."""
+    checkout(tmp_path)
+    edit(tmp_path / "params.yaml", {key: "data/nowhere"})
+    output = run(tmp_path, "dvc", "repro", fails=True)
+    assert f"error: {key} is 'data/nowhere', which does not exist: set it to" in output
+    assert "Traceback" not in output
+    assert ran(output) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "stage", "message"),
     [

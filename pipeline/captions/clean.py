@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from pipeline.artifacts import new_folder
 from pipeline.captions import rules
 from pipeline.captions.duplicates import repeats
 from pipeline.data import splits
-from pipeline.data.pairs import SPLITS, read_pairs, write_stage
+from pipeline.data.pairs import SPLITS, read_pairs, tally, write_stage
 from pipeline.errors import DataError
 from pipeline.params import CleanParams
 
@@ -35,7 +36,7 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
     with new_folder(folder) as part:
         write_stage(part, accepted, rejected)
     by_split = accepted.groupby("split")["image_id"]
-    return {
+    found = {
         "read": len(pairs),
         "accepted": len(accepted),
         "rejected": {str(k): int(v) for k, v in reasons.value_counts().sort_index().items()},
@@ -48,6 +49,8 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
             for name in SPLITS
         },
     }
+    tqdm.write(tally(found, folder))
+    return found
 
 
 def apply(captions: pd.Series, listed: dict[str, rules.Rule]) -> tuple[pd.Series, dict[str, int]]:

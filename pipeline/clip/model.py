@@ -156,7 +156,7 @@ def _load_folder(path: Path, *, architecture: str) -> Clip:
     if recorded not in (None, architecture):
         raise ModelError(
             f"{path} holds a {recorded}, model.name says {architecture}: "
-            f"set model.name to {recorded}"
+            f"set model.name to {recorded}, or model.pretrained to the model that you mean"
         )
     name = f"local-dir:{path}"
     model = _create(name, pretrained=None, require_pretrained=True)

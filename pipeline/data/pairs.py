@@ -1,7 +1,8 @@
 """The schema of a pair, and of a row that was rejected."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -68,6 +69,15 @@ def write_stage(folder: Path, accepted: pd.DataFrame, rejected: pd.DataFrame) ->
     write_table(accepted, PAIR, folder / PAIRS_FILE)
     in_order = rejected.sort_values(["source_row", "reason"], kind="stable")
     write_table(in_order, REJECTED, folder / REJECTED_FILE)
+
+
+def tally(found: Mapping[str, Any], folder: Path) -> str:
+    """A line for a person: rows accepted, rows rejected by reason, and where those are listed."""
+    line = f"{found['accepted']:,} of {found['read']:,} rows accepted"
+    if not found["rejected"]:
+        return line
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found["rejected"].items())
+    return f"{line}; rejected: {reasons} (row by row in {folder / REJECTED_FILE})"
 
 
 def caption_key(caption: str) -> str:

@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pipeline import paths
 from pipeline.artifacts import new_folder, read_json, sha256_of, write_text
 from pipeline.reporting.plots import confusion_rows, recall_rows
 from pipeline.reporting.report import render
+from pipeline.reporting.verdict import verdict
 
 PREDICTION = pa.schema(
     [
@@ -42,7 +44,8 @@ def write(
         for name, frame in predictions.items():
             table = pa.Table.from_pandas(frame, schema=PREDICTION, preserve_index=False)
             pq.write_table(table.replace_schema_metadata(None), part / f"{name}.parquet")
-    _write_csv(paths.PLOTS / "confusion.csv", confusion_rows(predictions["target"]))
+    confusion = confusion_rows(predictions["target"]).query("model == 'fine-tuned'")
+    _write_csv(paths.PLOTS / "confusion.csv", confusion[["actual", "predicted"]])
     _write_csv(paths.PLOTS / "recall.csv", recall_rows(results))
     record = read_json(paths.FINETUNED / paths.MANIFEST)
     page = render(
@@ -63,6 +66,7 @@ def write(
     )
     with new_folder(paths.REPORT.parent) as part:
         write_text(part / paths.REPORT.name, page)
+    tqdm.write("\n".join([*verdict(results), f"The report: {paths.REPORT}"]))
 
 
 def _write_csv(path: Path, rows: pd.DataFrame) -> None:

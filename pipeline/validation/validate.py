@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from pipeline.artifacts import new_folder
 from pipeline.data.images import ImageFacts, inspect
-from pipeline.data.pairs import write_stage
+from pipeline.data.pairs import tally, write_stage
 from pipeline.data.sources import Source, read_source
 from pipeline.errors import DataError
 from pipeline.params import DataParams, ValidateParams
@@ -34,12 +34,14 @@ def validate(data: DataParams, limits: ValidateParams, folder: Path) -> dict[str
     _stop_if_too_few(accepted, rejected, limits, source)
     with new_folder(folder) as part:
         write_stage(part, _relative_to(Path(data.source), source.root, accepted), rejected)
-    return {
+    found = {
         "read": len(source.rows) + len(source.malformed),
         "accepted": len(accepted),
         "rejected": counts(rejected["reason"]),
         "images": accepted["image_id"].nunique(),
     }
+    tqdm.write(tally(found, folder))
+    return found
 
 
 def inspect_images(
