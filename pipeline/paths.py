@@ -4,7 +4,6 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
-DVC_LOCK = Path("dvc.lock")
 
 CHECKED = Path("data/checked.json")
 VALID = Path("data/valid")

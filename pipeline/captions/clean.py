@@ -10,7 +10,7 @@ from pipeline.artifacts import new_folder
 from pipeline.captions import rules
 from pipeline.captions.duplicates import repeats
 from pipeline.data import splits
-from pipeline.data.pairs import SPLITS, read_pairs, tally, write_stage
+from pipeline.data.pairs import SPLITS, read_pairs, reason_counts, tally, write_stage
 from pipeline.errors import DataError
 from pipeline.params import CleanParams
 
@@ -39,7 +39,7 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
     found = {
         "read": len(pairs),
         "accepted": len(accepted),
-        "rejected": {str(k): int(v) for k, v in reasons.value_counts().sort_index().items()},
+        "rejected": reason_counts(reasons),
         "changed": changed,
         "split": {
             name: {

@@ -71,6 +71,11 @@ def write_stage(folder: Path, accepted: pd.DataFrame, rejected: pd.DataFrame) ->
     write_table(in_order, REJECTED, folder / REJECTED_FILE)
 
 
+def reason_counts(reasons: pd.Series) -> dict[str, int]:
+    """How many rows each reason rejected, by name; a null is no reason."""
+    return {str(name): int(count) for name, count in reasons.value_counts().sort_index().items()}
+
+
 def tally(found: Mapping[str, Any], folder: Path) -> str:
     """A line for a person: rows accepted, rows rejected by reason, and where those are listed."""
     line = f"{found['accepted']:,} of {found['read']:,} rows accepted"

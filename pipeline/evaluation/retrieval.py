@@ -55,11 +55,12 @@ def _ranks(queries: Matrix, items: Matrix, target: Integers) -> Integers:
     ranks = []
     for rows in _blocks(len(queries)):
         scores = queries[rows] @ items.T
-        ranks.append(_rank_of(scores, target[rows]))
+        ranks.append(rank_of(scores, target[rows]))
     return np.concatenate(ranks)
 
 
-def _rank_of(scores: Matrix, target: Integers) -> Integers:
+def rank_of(scores: Matrix, target: Integers) -> Integers:
+    """Rank of each row's target among its scores Q×K, 1 the best; equal ones by position: Q."""
     own = np.take_along_axis(scores, target[:, None], axis=1)
     before = np.arange(scores.shape[1])[None, :] < target[:, None]
     better = (scores > own) | ((scores == own) & before)
@@ -71,4 +72,4 @@ def _caption_ranks(rows: Integers, images: Matrix, texts: Matrix, owner: Integer
     scores = images[rows] @ texts.T
     mine = owner[None, :] == rows[:, None]
     best = np.where(mine, scores, -np.inf).argmax(axis=1)
-    return _rank_of(scores, best)
+    return rank_of(scores, best)

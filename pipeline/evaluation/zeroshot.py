@@ -6,12 +6,10 @@ Shapes: N images, C classes, P prompts a class, D width of an embedding.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-Matrix = np.ndarray[Any, np.dtype[np.float32]]
-Integers = np.ndarray[Any, np.dtype[np.int64]]
+from pipeline.evaluation.retrieval import Integers, Matrix, rank_of
 
 
 def class_weights(
@@ -29,11 +27,7 @@ def class_weights(
 
 def ranks(images: Matrix, weights: Matrix, actual: Integers) -> Integers:
     """Rank of each image's own class, 1 the best; equal scores rank by position: N."""
-    scores = images @ weights.T
-    own = np.take_along_axis(scores, actual[:, None], axis=1)
-    before = np.arange(scores.shape[1])[None, :] < actual[:, None]
-    rank: Integers = ((scores > own) | ((scores == own) & before)).sum(axis=1) + 1
-    return rank
+    return rank_of(images @ weights.T, actual)
 
 
 def predictions(images: Matrix, weights: Matrix) -> tuple[Integers, Matrix]:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from pipeline.artifacts import new_folder
 from pipeline.data.images import ImageFacts, inspect
-from pipeline.data.pairs import tally, write_stage
+from pipeline.data.pairs import reason_counts, tally, write_stage
 from pipeline.data.sources import Source, read_source
 from pipeline.errors import DataError
 from pipeline.params import DataParams, ValidateParams
@@ -37,7 +37,7 @@ def validate(data: DataParams, limits: ValidateParams, folder: Path) -> dict[str
     found = {
         "read": len(source.rows) + len(source.malformed),
         "accepted": len(accepted),
-        "rejected": counts(rejected["reason"]),
+        "rejected": reason_counts(rejected["reason"]),
         "images": accepted["image_id"].nunique(),
     }
     tqdm.write(tally(found, folder))
@@ -55,11 +55,6 @@ def inspect_images(
             found, total=len(distinct), desc="decode", unit=" images", leave=False, disable=None
         )
         return dict(zip(distinct, bar, strict=True))
-
-
-def counts(reasons: pd.Series) -> dict[str, int]:
-    """How many rows each reason rejected, by name."""
-    return {str(name): int(count) for name, count in reasons.value_counts().sort_index().items()}
 
 
 def _with_facts(rows: pd.DataFrame, facts: Mapping[str, ImageFacts]) -> pd.DataFrame:

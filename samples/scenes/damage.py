@@ -4,15 +4,14 @@ import io
 import random
 import struct
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from PIL import Image, ImageEnhance
 
 from samples.scenes.render import jpeg, photograph, render
 from samples.scenes.scene import Scene
 
-Treatment = Literal[
-    "none",
+Broken = Literal[
     "truncated_jpeg",
     "zero_bytes",
     "png_as_jpg",
@@ -20,29 +19,18 @@ Treatment = Literal[
     "one_pixel",
     "huge_dimensions",
     "missing_file",
+]
+Copy = Literal[
     "exact_copy",
     "reencoded_copy",
     "rescaled_copy",
     "cropped_copy",
     "brightness_copy",
 ]
+Treatment = Literal["none"] | Broken | Copy
 
-BROKEN: tuple[Treatment, ...] = (
-    "truncated_jpeg",
-    "zero_bytes",
-    "png_as_jpg",
-    "text_as_jpg",
-    "one_pixel",
-    "huge_dimensions",
-    "missing_file",
-)
-COPIES: tuple[Treatment, ...] = (
-    "exact_copy",
-    "reencoded_copy",
-    "rescaled_copy",
-    "cropped_copy",
-    "brightness_copy",
-)
+BROKEN: tuple[Treatment, ...] = get_args(Broken)
+COPIES: tuple[Treatment, ...] = get_args(Copy)
 
 HUGE = 60_000
 """Pixels a side that a decompression bomb claims: 10.8 GB once decoded."""
