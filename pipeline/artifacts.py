@@ -34,6 +34,14 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes under a temporary name, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON with sorted keys; ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -53,6 +61,11 @@ def sha256_of(path: Path) -> str:
         return sha256_text("".join(lines))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, as hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_text(text: str) -> str:

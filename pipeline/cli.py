@@ -33,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=lambda _: parser.print_help())
     add = commands.add_parser("summary", help="the result in a few lines")
     add.set_defaults(command=_summary)
+    add = commands.add_parser("doctor", help="what `dvc repro` will do, problems first")
+    add.add_argument("--json", action="store_true", help="as JSON")
+    add.set_defaults(command=_doctor)
+    add = commands.add_parser("accept", help="make the present data the reference for drift")
+    add.set_defaults(command=_accept)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
     add.add_argument("--port", default="5000")
     add.set_defaults(command=_ui)
@@ -49,6 +54,26 @@ def _ui(chosen: argparse.Namespace) -> None:
         python = [sys.executable, "-m", "mlflow", "ui"]
         os.environ.setdefault("PYTHONWARNINGS", "ignore")  # MLflow's server warns of its own parts
         os.execv(sys.executable, [*python, "--backend-store-uri", uri, "--port", chosen.port])
+
+
+def _doctor(chosen: argparse.Namespace) -> None:
+    from pipeline.doctor.examine import examine
+    from pipeline.doctor.show import as_dict, as_text
+
+    found = examine()
+    if chosen.json:
+        print(json.dumps(as_dict(found.findings, found.facts), indent=2, ensure_ascii=False))
+    else:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        print(as_text(found.findings, found.facts, colour=colour))
+    if found.stops:
+        sys.exit(1)
+
+
+def _accept(_: argparse.Namespace) -> None:
+    from pipeline.validation.accept import accept
+
+    print(accept(paths.QUALITY / "profile.json", paths.ACCEPTED))
 
 
 def _view() -> str:

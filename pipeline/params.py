@@ -9,88 +9,46 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline import paths
 from pipeline.errors import ConfigError
+from pipeline.sections import (
+    CleanParams,
+    Columns,
+    DataParams,
+    DriftParams,
+    Format,
+    NearCaptions,
+    NearImages,
+    Positive,
+    Section,
+    SplitShares,
+    TableParams,
+    Threshold,
+    ValidateParams,
+)
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+__all__ = [
+    "CleanParams",
+    "Columns",
+    "DataParams",
+    "DriftParams",
+    "Format",
+    "NearCaptions",
+    "NearImages",
+    "Positive",
+    "Section",
+    "SplitShares",
+    "TableParams",
+    "Threshold",
+    "ValidateParams",
+]
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Source = Annotated[str, Field(alias="data.source")]
-
-
-class Section(BaseModel):
-    """A frozen mapping of known keys; ints are not strings and strings are not numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Columns(Section):
-    """Which column of the captions file holds what; an optional one that is not used is null."""
-
-    image: str
-    caption: str
-    label: str | None
-    group: str | None
-    split: str | None
-
-
-class DataParams(Section):
-    """Where the pairs come from."""
-
-    source: str
-    captions: str
-    image_root: str
-    columns: Columns
-
-
-class ValidateParams(Section):
-    """Limits of a row and of the table as a whole."""
-
-    max_bytes: Positive
-    max_pixels: Positive
-    min_side: Positive
-    max_aspect: Annotated[float, Field(ge=1)]
-    max_caption_chars: Positive
-    max_rejected: Share
-
-
-class SplitShares(Section):
-    """Shares of images; they add up to 1."""
-
-    train: Share
-    val: Share
-    test: Share
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        total = self.train + self.val + self.test
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"train + val + test = {total:g}: make them add up to 1")
-        return self
-
-
-class CleanParams(Section):
-    """Caption rules, in the order in which they are applied, and the split."""
-
-    fix_unicode: bool
-    strip_html: bool
-    strip_urls: bool
-    strip_boilerplate: list[str]
-    min_words: Annotated[int, Field(ge=0)]
-    max_words: Positive
-    split: SplitShares
-
-    @model_validator(mode="after")
-    def _min_below_max(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(
-                f"min_words {self.min_words} is above max_words {self.max_words}: no caption passes"
-            )
-        return self
 
 
 class ModelParams(Section):
@@ -145,6 +103,7 @@ class ValidateStage(Section):
 
     data: DataParams
     limits: Annotated[ValidateParams, Field(alias="validate")]
+    model: ModelParams
 
 
 class CleanStage(Section):

@@ -7,6 +7,15 @@ DVC_YAML = Path("dvc.yaml")
 
 CHECKED = Path("data/checked.json")
 VALID = Path("data/valid")
+PACKED = Path("data/images")
+"""Tar files of pictures that came inside other files; always there, and often without a tar."""
+
+QUALITY = Path("data/quality")
+"""What validate found of the table as a whole: Data Docs, expectations, profile, drift."""
+
+ACCEPTED = Path("data/accepted.json")
+"""Profiles of the data that were last accepted; in git, written by `cliptune accept`."""
+
 CLEAN = Path("data/clean")
 EMBEDDINGS = Path("data/embeddings")
 FINETUNED = Path("models/finetuned")
@@ -25,7 +34,13 @@ HUB = Path("hub")
 """Base models fetched by tag; `model.pretrained` is a name or a path from here."""
 
 WORK = Path(".cliptune")
-"""Ignored by git and DVC: the spool of a dead tracking server, locks."""
+"""Ignored by git and DVC: the spool of a dead tracking server, locks, what is known of images."""
+
+IMAGE_FACTS = WORK / "images.sqlite"
+"""What is known of each image's content, so that no run decodes the same bytes again."""
+
+GENERAL = WORK / "general"
+"""Pictures of general sets that came inside other files."""
 
 
 def metrics_file(stage: str) -> Path:

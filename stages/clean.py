@@ -2,7 +2,7 @@
 
 from pipeline import errors, paths
 from pipeline.captions.clean import clean
-from pipeline.data.pairs import REJECTED_FILE
+from pipeline.data.pairs import EXAMPLES_FILE, LEAKS_FILE, REJECTED_FILE
 from pipeline.params import CleanStage, load
 from pipeline.tracking import stage_run
 
@@ -12,6 +12,8 @@ def main() -> None:
     with stage_run("clean", params) as run:
         run.metrics(clean(paths.VALID, paths.CLEAN, params.clean, seed=params.seed))
         run.artifact(paths.CLEAN / REJECTED_FILE)
+        run.artifact(paths.CLEAN / LEAKS_FILE)
+        run.artifact(paths.CLEAN / EXAMPLES_FILE)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ def main() -> None:
             Path(params.source),
             paths.EMBEDDINGS,
             params.embed,
+            packed=paths.PACKED,
             base=params.model,
             cpu_threads=params.cpu_threads,
         )

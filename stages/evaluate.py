@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline import errors, paths
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import EvaluateStage, load
+from pipeline.reporting.quality import read_quality
 from pipeline.reporting.write import write
 from pipeline.tracking import stage_run
 
@@ -17,6 +18,8 @@ def main() -> None:
             Path(params.source),
             paths.FINETUNED,
             params.evaluate,
+            packed=paths.PACKED,
+            scratch=paths.GENERAL,
             base=params.model,
             seed=params.seed,
             cpu_threads=params.cpu_threads,
@@ -24,11 +27,18 @@ def main() -> None:
         write(
             found.results,
             found.predictions,
-            image_roots=found.roots,
+            places=found.places,
+            quality=read_quality(
+                paths.VALID,
+                paths.CLEAN,
+                paths.QUALITY,
+                source=Path(params.source),
+                packed=paths.PACKED,
+            ),
             params={"evaluate": params.evaluate.model_dump()},
         )
         run.metrics(found.results)
-        run.artifact(paths.REPORT, "report")
+        run.artifact(paths.REPORT.parent, "report")
         run.artifact(paths.PREDICTIONS, "predictions")
 
 

@@ -17,6 +17,7 @@ def main() -> None:
             paths.CLEAN,
             Path(params.source),
             params.finetune,
+            packed=paths.PACKED,
             base=params.model,
             seed=params.seed,
             cpu_threads=params.cpu_threads,

@@ -128,7 +128,10 @@ def test_every_stage_leaves_what_it_promises(project: Path) -> None:
     assert target["gain"]["top1"]["low"] <= target["gain"]["top1"]["value"]
     page = (project / "reports/index.html").read_text()
     assert "<html" in page
-    assert not re.findall(r"https?://(?!www\.w3\.org)", page)
+    docs = (project / "reports/data_docs.html").read_text()
+    assert 'href="data_docs.html"' in page
+    for text in (page, docs):
+        assert not re.findall(r"https?://(?!www\.w3\.org)", text)
 
 
 def test_no_image_stands_on_two_sides(project: Path) -> None:
@@ -223,6 +226,8 @@ def test_a_path_that_leads_nowhere_is_named_by_its_key(
         ({"finetune.lr": "fast"}, "validate", "`finetune.lr` is 'fast'"),
         ({"data.source": "nowhere"}, "validate", "data.source is 'nowhere', which is not a folder"),
         ({"data.columns.caption": "text"}, "validate", "has no column 'text'"),
+        ({"data.format": "coco"}, "validate", "data.format is 'coco'"),
+        ({"clean.languages": ["english"]}, "clean", "clean.languages"),
         ({"data.image_root": "../.."}, "validate", "data.image_root is '../..'"),
         ({"validate.min_side": 5000}, "validate", "no row is left (image_too_small"),
         ({"clean.min_words": 290}, "clean", "no pair is left after cleaning"),

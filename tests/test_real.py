@@ -2,16 +2,34 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.captions.clean import clean
 from pipeline.data.pairs import read_pairs, read_rejected
-from pipeline.params import Params
+from pipeline.params import DataParams, Params
 from pipeline.validation.validate import validate
 
 pytestmark = pytest.mark.real
+
+
+def validated(data: DataParams, defaults: Params, out: Path) -> dict[str, Any]:
+    (out / "accepted.json").write_text("[]")
+    return validate(
+        data,
+        defaults.limits,
+        count_tokens=lambda texts: np.array([len(text.split()) for text in texts]),
+        token_limit=77,
+        folder=out / "valid",
+        packed=out / "images",
+        quality=out / "quality",
+        accepted=out / "accepted.json",
+        cache=None,
+        failed=out / "failed",
+    )
 
 
 def test_every_photograph_of_clothes_is_accepted(
@@ -20,7 +38,7 @@ def test_every_photograph_of_clothes_is_accepted(
     data = defaults.data.model_copy(
         update={"source": str(real / "clothing"), "image_root": "images"}
     )
-    found = validate(data, defaults.limits, tmp_path / "valid")
+    found = validated(data, defaults, tmp_path)
     assert (found["read"], found["accepted"], found["images"]) == (2148, 2148, 2148)
     cleaned = clean(tmp_path / "valid", tmp_path / "clean", defaults.clean, seed=0)
     assert cleaned["accepted"] == 2148
@@ -31,12 +49,10 @@ def test_photographs_on_two_sides_of_a_given_split_are_found(
 ) -> None:
     """`exercises` comes with a split that byte-identical photographs cross."""
     folder = real / "exercises"
-    columns = defaults.data.columns.model_copy(update={"split": "split"})
     data = defaults.data.model_copy(
-        update={"source": str(folder), "captions": "captions.csv", "image_root": "images",
-                "columns": columns}
-    )  # fmt: skip
-    validate(data, defaults.limits, tmp_path / "valid")
+        update={"source": str(folder), "captions": "captions.csv", "image_root": "images"}
+    )
+    validated(data, defaults, tmp_path)
     clean(tmp_path / "valid", tmp_path / "clean", defaults.clean, seed=0)
 
     rows = pd.read_csv(folder / "captions.csv")

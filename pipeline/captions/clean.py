@@ -1,4 +1,4 @@
-"""The clean stage's one call: valid pairs → clean captions, no repeats, a stable split."""
+"""The clean stage's one call: valid pairs → clean captions, known duplicates, a stable split."""
 
 from pathlib import Path
 from typing import Any
@@ -6,11 +6,30 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.artifacts import new_folder
-from pipeline.captions import rules
-from pipeline.captions.duplicates import repeats
-from pipeline.data import splits
-from pipeline.data.pairs import SPLITS, read_pairs, reason_counts, tally, write_stage
+from pipeline.artifacts import new_folder, write_json
+from pipeline.captions.apply import apply_rules
+from pipeline.captions.frequent import frequent_phrases
+from pipeline.captions.junk import drop_reasons
+from pipeline.captions.leaking import Leaks, find_leaks, stop
+from pipeline.captions.near import Near, find_near, near_repeats
+from pipeline.captions.rules import in_order
+from pipeline.data.pairs import (
+    EXAMPLES_FILE,
+    LEAK,
+    LEAKS_FILE,
+    NEAR_CAPTION,
+    NEAR_CAPTIONS_FILE,
+    NEAR_IMAGE,
+    NEAR_IMAGES_FILE,
+    SPLITS,
+    caption_key,
+    read_pairs,
+    read_signatures,
+    reason_counts,
+    tally,
+    write_stage,
+    write_table,
+)
 from pipeline.errors import DataError
 from pipeline.params import CleanParams
 
@@ -18,15 +37,32 @@ from pipeline.params import CleanParams
 def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict[str, Any]:
     """Clean the captions of the pairs in `source`, assign splits, write the result to `folder`.
 
-    Returns read, accepted, rejected by reason, captions changed by rule, pairs and images a split;
-    accepted + rejected = read. Raises DataError when no pair is left.
+    Returns read, accepted, rejected by reason, captions changed by rule, phrases found by
+    frequency, near-duplicates, pairs and images a split, labels missing in a split;
+    accepted + rejected = read. Raises DataError when no pair is left, and for a leak where
+    `clean.leaks` is stop.
     """
     pairs = read_pairs(source)
-    captions, changed = apply(pairs["caption"], rules.in_order(params))
-    cleaned = pairs.assign(caption=captions)
-    reasons = _reasons(cleaned, params, seed=seed)
-    accepted = _with_split(cleaned[reasons.isna()], params, seed=seed)
-    rejected = _rejected(cleaned, pairs["caption"], reasons)
+    phrases = _frequent(pairs["caption"], params)
+    rules = in_order(params, frequent=phrases)
+    captions, changed, examples = apply_rules(pairs["caption"], rules)
+    before = pairs["caption"]
+    pairs["caption"] = captions
+    near = find_near(*read_signatures(source), params)
+    reasons = drop_reasons(captions, params)
+    leaks = find_leaks(pairs[reasons.isna()], near.images, params, seed=seed)
+    if params.leaks == "stop" and not leaks.table.empty:
+        raise DataError(stop(pairs, leaks.table))
+    reasons = reasons.fillna(leaks.reasons)
+    reasons = reasons.fillna(_repeats(pairs[reasons.isna()]))
+    kept = pairs[reasons.isna()]
+    near_captions = near.captions(kept)
+    if params.near_captions.same_image == "set_aside":
+        reasons = reasons.fillna(near_repeats(kept, near_captions))
+    accepted = _accepted(pairs[reasons.isna()], leaks, near)
+    rejected = pairs[reasons.notna()]
+    told = before[rejected.index]
+    rejected = rejected.assign(reason=reasons[rejected.index], value=told, caption=told)
     if accepted.empty:
         raise DataError(
             f"no pair is left after cleaning ({reasons.value_counts().to_dict()}): the rejected "
@@ -35,61 +71,78 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
         )
     with new_folder(folder) as part:
         write_stage(part, accepted, rejected)
-    by_split = accepted.groupby("split")["image_id"]
+        write_table(leaks.table, LEAK, part / LEAKS_FILE)
+        write_table(near.images, NEAR_IMAGE, part / NEAR_IMAGES_FILE)
+        write_table(near_captions, NEAR_CAPTION, part / NEAR_CAPTIONS_FILE)
+        rows = pairs["source_row"]
+        write_json(
+            part / EXAMPLES_FILE,
+            {
+                rule: [
+                    {"source_row": int(rows.iloc[e.position]), "before": e.before, "after": e.after}
+                    for e in listed
+                ]
+                for rule, listed in examples.items()
+            },
+        )
     found = {
         "read": len(pairs),
         "accepted": len(accepted),
         "rejected": reason_counts(reasons),
         "changed": changed,
-        "split": {
-            name: {
-                "pairs": int(by_split.size().get(name, 0)),
-                "images": int(by_split.nunique().get(name, 0)),
-            }
-            for name in SPLITS
-        },
+        "frequent_phrases": phrases,
+        "near_images": _counts(near.images),
+        "near_captions": _counts(near_captions),
+        "split": _split_counts(accepted),
+        "labels_missing": _labels_missing(accepted),
     }
     tqdm.write(tally(found, folder))
     return found
 
 
-def apply(captions: pd.Series, listed: dict[str, rules.Rule]) -> tuple[pd.Series, dict[str, int]]:
-    """Apply the rules in order; return the captions and how many each rule changed."""
-    changed = {}
-    for name, rule in listed.items():
-        after = captions.map(rule)
-        changed[name] = int((after != captions).sum())
-        captions = after
-    return captions, changed
+def _frequent(captions: pd.Series, params: CleanParams) -> list[str]:
+    if params.strip_frequent is None:
+        return []
+    return frequent_phrases(captions, share=params.strip_frequent)
 
 
-def _reasons(cleaned: pd.DataFrame, params: CleanParams, *, seed: int) -> pd.Series:
-    """Why a pair is rejected, or null: the first reason that holds."""
-    words = cleaned["caption"].map(lambda caption: len(caption.split()))
-    reasons = pd.Series(None, index=cleaned.index, dtype=object)
-    tests = {
-        "caption_empty_after_cleaning": words == 0,
-        "caption_too_short": words < params.min_words,
-        "caption_too_long": words > params.max_words,
+def _repeats(pairs: pd.DataFrame) -> pd.Series:
+    """The reason of pairs whose image and caption an earlier pair has already.
+
+    The same image under another path or with another caption is no repeat, nor is the same caption
+    of another image: both are kept, and training counts them as each other's positives.
+    """
+    keys = pd.DataFrame({"image": pairs["image_id"], "caption": pairs["caption"].map(caption_key)})
+    again = keys.duplicated(keep="first")
+    return pd.Series("pair_repeated", index=pairs.index, dtype=object).where(again, None)
+
+
+def _accepted(pairs: pd.DataFrame, leaks: Leaks, near: Near) -> pd.DataFrame:
+    group = [near.group.get(image_id, image_id) for image_id in pairs["image_id"]]
+    return pairs.assign(split=leaks.split[pairs.index], image_group=group)
+
+
+def _counts(near: pd.DataFrame) -> dict[str, int]:
+    """Pairs, members and groups of a table of near-duplicates."""
+    members = pd.concat([near["a"], near["b"]])
+    return {
+        "pairs": len(near),
+        "members": int(members.nunique()),
+        "groups": int(near["group"].nunique()),
     }
-    for name, holds in tests.items():
-        reasons[reasons.isna() & holds] = name
-    left = cleaned[reasons.isna()]
-    reasons[left.index[splits.leaks(_with_split(left, params, seed=seed))]] = "image_in_two_splits"
-    left = cleaned[reasons.isna()]
-    reasons[left.index[repeats(left)]] = "pair_repeated"
-    return reasons
 
 
-def _with_split(pairs: pd.DataFrame, params: CleanParams, *, seed: int) -> pd.DataFrame:
-    return pairs.assign(split=splits.assign(pairs, seed=seed, shares=params.split))
+def _split_counts(accepted: pd.DataFrame) -> dict[str, dict[str, int]]:
+    by_split = accepted.groupby("split")["image_id"]
+    pairs, images = by_split.size(), by_split.nunique()
+    return {
+        name: {"pairs": int(pairs.get(name, 0)), "images": int(images.get(name, 0))}
+        for name in SPLITS
+    }
 
 
-def _rejected(cleaned: pd.DataFrame, before: pd.Series, reasons: pd.Series) -> pd.DataFrame:
-    """Rejected rows with the caption as it came: what offended is what the user wrote."""
-    rows = cleaned[reasons.notna()]
-    return rows.assign(
-        reason=reasons[reasons.notna()],
-        value=before[rows.index],
-        caption=before[rows.index],
-    )
+def _labels_missing(accepted: pd.DataFrame) -> dict[str, int]:
+    """How many of the labels have no pair in a split."""
+    labels = accepted["label"].nunique()
+    by_split = accepted.groupby("split")["label"].nunique()
+    return {name: int(labels - by_split.get(name, 0)) for name in SPLITS}

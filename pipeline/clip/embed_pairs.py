@@ -13,11 +13,12 @@ from pipeline.clip import device as devices
 from pipeline.clip import store
 from pipeline.clip.embed import embed_images, embed_texts, truncated
 from pipeline.clip.model import load, locate
-from pipeline.clip.pixels import crops_of
+from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import read_pairs
+from pipeline.data.places import places_of
 from pipeline.params import EmbedParams, ModelParams
 
-SCORES = pa.schema([("source_row", pa.int64()), ("score", pa.float32())])
+SCORES = pa.schema([("pair", pa.int64()), ("score", pa.float32())])
 
 
 def embed_pairs(
@@ -26,13 +27,14 @@ def embed_pairs(
     folder: Path,
     params: EmbedParams,
     *,
+    packed: Path,
     base: ModelParams,
     cpu_threads: int,
 ) -> dict[str, Any]:
     """Embed each image and each distinct caption once; write vectors, scores and the model's hash.
 
     Files: images.{npy,parquet}, texts.{npy,parquet} (id: SHA-256 of the caption), scores.parquet
-    (source_row, cosine of image and caption), model.json. Returns counts, the share of captions
+    (pair, cosine of image and caption), model.json. Returns counts, the share of captions
     cut to the model's context length, and quantiles of the scores.
     """
     device = devices.prepare(cpu_threads=cpu_threads)
@@ -41,7 +43,7 @@ def embed_pairs(
     pairs = read_pairs(clean)
     image_ids = sorted(pairs["image_id"].unique())
     texts = sorted(pairs["caption"].unique())
-    crops = crops_of(clip, pairs, source)
+    crops = Crops(clip, places_of(pairs, source=source, packed=packed))
     size = params.batch_size
     images = embed_images(clip, crops, image_ids, batch_size=size, device=device)
     captions = embed_texts(clip, texts, batch_size=size, device=device)
@@ -50,7 +52,7 @@ def embed_pairs(
     with new_folder(folder) as part:
         store.write(part, "images", image_ids, images, dtype=params.dtype)
         store.write(part, "texts", [sha256_text(t) for t in texts], captions, dtype=params.dtype)
-        table = pa.table({"source_row": pairs["source_row"], "score": score}, schema=SCORES)
+        table = pa.table({"pair": pairs["pair"], "score": score}, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         write_json(part / "model.json", {"architecture": base.name, "sha256": clip.fingerprint})
     return {

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pipeline import paths
 from pipeline.artifacts import read_json, sha256_of
 from pipeline.errors import ModelError
+from pipeline.params import ModelParams
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -129,6 +130,41 @@ def fetch(architecture: str, tag: str) -> Clip:
     return _assemble(architecture, model, config, open_clip.get_tokenizer(architecture), None)
 
 
+def known(architecture: str) -> tuple[dict[str, Any], list[str]]:
+    """Configuration and pretrained tags of an architecture; ModelError if OpenCLIP knows none."""
+    return _known_config(architecture), open_clip.list_pretrained_tags_by_model(architecture)
+
+
+def outline(architecture: str, origin: Path | None = None) -> nn.Module:
+    """The model without weights, on torch's meta device: its shapes, at the cost of nothing.
+
+    `origin` is a model folder, or the JSON file of an architecture; None: OpenCLIP knows the name.
+    Raises ModelError when the model can't be built.
+    """
+    name = architecture
+    if origin is not None and origin.is_dir():
+        name = f"local-dir:{origin}"
+    elif origin is not None:
+        open_clip.add_model_config(origin)
+    with torch.device("meta"):  # OpenCLIP moves a model after it has drawn its weights
+        return _create(name, pretrained=None, load_weights=False, device="meta")
+
+
+def load_tokenizer(base: ModelParams) -> Tokenizer:
+    """The tokenizer of a base model, without its weights; ModelError where there is none."""
+    path = locate(base.pretrained)
+    with _quiet():
+        try:
+            if (path / CONFIG_FILE).is_file():
+                found: Tokenizer = open_clip.get_tokenizer(f"local-dir:{path}")
+            else:
+                _known_config(base.name)
+                found = open_clip.get_tokenizer(base.name)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"can't load the tokenizer of {base.name}: {error}") from error
+    return found
+
+
 def save_tokenizer(clip: Clip, folder: Path) -> None:
     """Files of a Hugging Face tokenizer; CLIP's own lies in OpenCLIP and needs none."""
     if isinstance(clip.tokenizer, HFTokenizer):
@@ -176,11 +212,11 @@ def _known_config(architecture: str) -> dict[str, Any]:
     return copy.deepcopy(config)
 
 
-def _create(name: str, *, pretrained: str | None, **options: Any) -> nn.Module:
+def _create(name: str, *, pretrained: str | None, device: str = "cpu", **options: Any) -> nn.Module:
     with _quiet():
         try:
             model: nn.Module = open_clip.create_model(
-                name, pretrained=pretrained, precision="fp32", device="cpu", **options
+                name, pretrained=pretrained, precision="fp32", device=device, **options
             )
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             source = f"{name} with pretrained {pretrained!r}" if pretrained else name

@@ -1,16 +1,15 @@
 """Crops of images by id: decoded once, in threads, in the order in which they are asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pandas as pd
 import psutil
 import torch
 from torch import Tensor
 
 from pipeline.clip.model import Clip
 from pipeline.data.images import open_image
+from pipeline.data.places import Places
 from pipeline.errors import DataError
 
 CACHE_SHARE = 0.25
@@ -25,9 +24,9 @@ class Crops:
     epoch decodes nothing if they fit.
     """
 
-    def __init__(self, clip: Clip, files: Mapping[str, Path]) -> None:
-        """`files` maps each image's id to where it lies."""
-        self._crop, self._files = clip.crop, files
+    def __init__(self, clip: Clip, places: Places) -> None:
+        """`places` tells of each image's id where it lies."""
+        self._crop, self._places = clip.crop, places
         self._pool = ThreadPoolExecutor()
         self._kept: dict[str, Tensor] = {}
         self._free = int(psutil.virtual_memory().available * CACHE_SHARE)
@@ -46,19 +45,12 @@ class Crops:
             self._free -= crop.nbytes
 
     def _decode(self, image_id: str) -> Tensor:
-        file = self._files[image_id]
+        place = self._places[image_id]
         try:
-            with open_image(file) as picture:
+            with open_image(place) as picture:
                 return torch.from_numpy(self._crop(picture).copy())
         except OSError as error:
             raise DataError(
-                f"{file} can't be decoded ({error}): it changed since it was validated, or its "
-                "data set was never validated; mend or remove it"
+                f"{place.path} can't be decoded ({error}): it changed since it was validated, or "
+                "its data set was never validated; mend or remove it"
             ) from None
-
-
-def crops_of(clip: Clip, pairs: pd.DataFrame, root: Path) -> Crops:
-    """The crops of every image in `pairs`, whose paths start from `root`."""
-    first = pairs.drop_duplicates("image_id")
-    files = {id_: root / image for id_, image in zip(first.image_id, first.image, strict=True)}
-    return Crops(clip, files)

@@ -1,78 +1,177 @@
-"""Opening images of unknown origin: inside their root, within limits, decoded to the last byte."""
+"""Opening images of unknown origin: inside their root, of known formats, as upright RGB.
 
-import hashlib
+What the formats hold becomes RGB of 8 bits by these rules:
+
+    greyscale, 1 bit, palette    their colours
+    CMYK, YCCK, YCbCr, LAB       converted; a profile that came with the picture is not applied
+    16 bits a channel            the upper 8 of them: scaled, not clipped
+    9 to 15 bits (TIFF)          the upper 8 of those
+    transparency                 composed on white
+    animation, several pages     the first
+    EXIF orientation             applied; where the EXIF is broken, left alone
+    broken profile, broken EXIF  left alone
+    32-bit integers              as 16 bits where all of them fit; else rejected by name
+    floating point               rejected by name: nothing tells the range
+
+Imports Pillow and numpy alone, for worker processes start with it.
+"""
+
+from __future__ import annotations
+
+import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from pipeline.params import ValidateParams
+if TYPE_CHECKING:  # places.py imports pandas, which a worker process can do without
+    from pipeline.data.places import Place
 
-Image.init()  # Pillow registers half of these only when asked, and then misses them in `formats`
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PngImagePlugin.PngImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+)
+"""Their import registers them; to register all that Pillow knows takes each worker 0.1 s more."""
 
-# Limits are params, and checked here before a pixel is decoded; Pillow's own are a fixed constant
-# that warns first and would reject at a later stage what a user's params let pass.
+# Limits are params, and checked before a pixel is decoded; Pillow's own are a fixed constant that
+# warns first and would reject at a later stage what a user's params let pass.
 Image.MAX_IMAGE_PIXELS = None
 
+WHITE = (255, 255, 255, 255)
+PLAIN = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+"""Modes that Pillow converts to RGB without loss of range."""
 
-@dataclass(frozen=True)
-class ImageFacts:
-    """What was found of an image: its facts, or else the `problem` (a reason) and its `value`."""
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation (EXIF 2.32, tag 0x0112); 1 is upright already."""
 
-    image_id: str = ""
-    width: int = 0
-    height: int = 0
-    problem: str | None = None
-    value: str | None = None
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DESCRIPTIVE = frozenset({b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME"})
+
+
+class UnsupportedModeError(OSError):
+    """A picture whose pixels can't be mapped to RGB; its message is the mode's name."""
 
 
 def inside(root: Path, relative: str) -> Path | None:
     """The path of `relative` under `root`, or None when it leads out, by `..`, root or link."""
     try:
         path = Path(os.path.realpath(root / relative))
-    except ValueError:  # a NUL in the name
+    except (ValueError, OSError):  # a NUL in the name, a name too long
         return None
     return path if path.is_relative_to(os.path.realpath(root)) else None
 
 
-def open_image(path: Path) -> Image.Image:
-    """The decoded picture, upright as its EXIF orientation says; OSError where it can't be."""
-    with Image.open(path, formats=FORMATS) as picture:
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-
-
-def inspect(root: Path, relative: str, limits: ValidateParams) -> ImageFacts:
-    """Hash, measure and decode the image at `relative`; what is wrong comes back as a reason."""
-    path = inside(root, relative)
-    if path is None:
-        return ImageFacts(problem="image_outside_root", value=relative)
-    if not path.is_file():
-        return ImageFacts(problem="image_missing", value=relative)
-    size = path.stat().st_size
-    if size == 0:
-        return ImageFacts(problem="image_empty", value=relative)
-    if size > limits.max_bytes:
-        return ImageFacts(problem="image_too_many_bytes", value=f"{size} bytes")
-    return _decode(path, relative, limits)
-
-
-def _decode(path: Path, relative: str, limits: ValidateParams) -> ImageFacts:
+def open_image(place: Place) -> Image.Image:
+    """The decoded picture at `place`, upright, RGB; OSError where there is none."""
+    content = place.read()
     try:
-        with Image.open(path, formats=FORMATS) as header:
-            width, height = header.size
-            if width * height > limits.max_pixels:
-                return ImageFacts(problem="image_too_many_pixels", value=f"{width}x{height}")
-            header.load()
+        with opened(content) as picture:
+            picture.load()
+            return to_rgb(upright(picture))
+    except OSError:
+        raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
-        problem = "image_truncated" if "truncated" in str(error).lower() else "image_unreadable"
-        said = f"{type(error).__name__}: {error}".replace(str(path), relative)
-        return ImageFacts(problem=problem, value=said[:200])
-    if min(width, height) < limits.min_side:
-        return ImageFacts(problem="image_too_small", value=f"{width}x{height}")
-    if max(width, height) > limits.max_aspect * min(width, height):
-        return ImageFacts(problem="image_too_narrow", value=f"{width}x{height}")
-    content = path.read_bytes()
-    return ImageFacts(image_id=hashlib.sha256(content).hexdigest(), width=width, height=height)
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def opened(content: bytes) -> Image.Image:
+    """The picture in these bytes, its header read and no pixel decoded.
+
+    A PNG whose profile, EXIF or text stops Pillow is opened without them.
+    """
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except Exception:
+        if not content.startswith(_PNG):
+            raise
+        return Image.open(io.BytesIO(_undescribed(content)), formats=FORMATS)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says, or as it is where the EXIF can't be read."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's EXIF reader raises whatever a broken block provokes
+        return picture
+    if not isinstance(orientation, int) or orientation not in UPRIGHT:
+        return picture
+    return picture.transpose(UPRIGHT[orientation])
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """A decoded picture as RGB of 8 bits, by the rules above; UnsupportedModeError by name."""
+    if picture.mode.startswith("I"):
+        picture = _eight_bits(picture)
+    if picture.mode not in PLAIN and not picture.has_transparency_data:
+        raise UnsupportedModeError(picture.mode)
+    if picture.has_transparency_data:
+        layers = _layers(picture)
+        ground = Image.new("RGBA", layers.size, WHITE)
+        return Image.alpha_composite(ground, layers).convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _layers(picture: Image.Image) -> Image.Image:
+    """The picture as RGBA; of a transparent colour named in 16 bits (PNG), the upper 8 count."""
+    colour = picture.info.get("transparency")
+    if picture.mode == "RGB" and isinstance(colour, tuple) and max(colour) > 255:
+        picture.info["transparency"] = tuple(value >> 8 for value in colour)
+    return picture.convert("RGBA")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """The upper 8 bits of 16, or of as many as a TIFF says it has.
+
+    Pillow's own conversion would turn all values above 255 white.
+    """
+    values = np.asarray(picture)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise UnsupportedModeError(picture.mode)
+    grey = Image.fromarray((values.astype(np.uint16) >> (_bits(picture) - 8)).astype(np.uint8))
+    colour = picture.info.get("transparency")
+    if isinstance(colour, int):
+        grey.putalpha(Image.fromarray(np.where(values == colour, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _bits(picture: Image.Image) -> int:
+    """Bits of a sample: 16, unless a TIFF says 9 to 15."""
+    said = picture.tag_v2.get(258, (16,)) if hasattr(picture, "tag_v2") else (16,)
+    bits = said[0] if isinstance(said, tuple) and said else 16
+    return bits if isinstance(bits, int) and 8 < bits < 16 else 16
+
+
+def _undescribed(content: bytes) -> bytes:
+    """A PNG without the chunks that describe it; they change no pixel."""
+    kept, at = [_PNG], len(_PNG)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] not in _DESCRIPTIVE:
+            kept.append(content[at:end])
+        at = end
+    return b"".join(kept)

@@ -1,10 +1,14 @@
-"""The split: a function of (seed, group) alone, so rows added later move nothing."""
+"""The split: a function of (seed, group) alone, so rows added later move nothing.
+
+What stands in two splits leaks: an image, a group, or two pictures that are nearly the same. The
+side that is trained on gives way (val for test, train for both), so the test set never moves.
+"""
 
 import hashlib
 
 import pandas as pd
 
-from pipeline.data.pairs import Split
+from pipeline.data.pairs import SPLITS, Split
 from pipeline.params import SplitShares
 
 PRECEDENCE: dict[str, int] = {"test": 0, "val": 1, "train": 2}
@@ -21,13 +25,43 @@ def split_of(group: str, *, seed: int, shares: SplitShares) -> Split:
 
 
 def assign(pairs: pd.DataFrame, *, seed: int, shares: SplitShares) -> pd.Series:
-    """The split of each pair: the user's where given, else by group, else by image content."""
+    """The split of each pair: the user's where given, else by group, else by image content.
+
+    A part that the user's split lacks altogether is cut from its train, by the same hash.
+    """
     group = pairs["group"].fillna(pairs["image_id"])
-    by_group = {key: split_of(key, seed=seed, shares=shares) for key in group.unique()}
-    return pairs["split"].fillna(group.map(by_group))
+    drawn = group.map({key: split_of(key, seed=seed, shares=shares) for key in group.unique()})
+    given = pairs["split"]
+    lacking = [name for name in SPLITS if name != "train" and not (given == name).any()]
+    if given.notna().any() and lacking:
+        cut = (given == "train") & drawn.isin(lacking)
+        given = given.where(~cut, drawn)
+    return given.fillna(drawn)
 
 
-def leaks(pairs: pd.DataFrame) -> pd.Series:
-    """Pairs whose image stands in a split that comes before theirs in `PRECEDENCE`: bool a pair."""
-    rank = pairs["split"].map(PRECEDENCE)
-    return rank > rank.groupby(pairs["image_id"]).transform("min")
+def leaks(pairs: pd.DataFrame, *, by: str = "image_id") -> pd.Series:
+    """Pairs whose image (or other column `by`) stands in a split before theirs in `PRECEDENCE`.
+
+    bool a pair; a null in the column leaks nothing.
+    """
+    rank = pairs["split"].map(PRECEDENCE).astype("int64")
+    first = rank.groupby(pairs[by]).transform("min")
+    return rank > first.fillna(rank)
+
+
+def near_leaks(image_split: pd.Series, near: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of near-duplicate images across the split, of which one has to go.
+
+    `image_split` is the split by image id; `near` has the columns a, b, similarity. Returns image
+    (the one to set aside), other (the one that keeps its place), similarity; sorted. Images near a
+    test image go first: one that has gone makes no other go.
+    """
+    known = near[near["a"].isin(image_split.index) & near["b"].isin(image_split.index)]
+    both = pd.concat([known, known.rename(columns={"a": "b", "b": "a"})])
+    both = both.rename(columns={"a": "image", "b": "other"})
+    split, other = both["image"].map(image_split), both["other"].map(image_split)
+    of_test = both[(other == "test") & (split != "test")]
+    rest = (other == "val") & (split == "train")
+    rest &= ~both["image"].isin(of_test["image"]) & ~both["other"].isin(of_test["image"])
+    found = pd.concat([of_test, both[rest]])[["image", "other", "similarity"]]
+    return found.sort_values(["image", "other"], ignore_index=True)

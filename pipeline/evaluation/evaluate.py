@@ -7,7 +7,8 @@ import pandas as pd
 
 from pipeline.clip import device as devices
 from pipeline.clip.model import load, load_folder, locate
-from pipeline.clip.pixels import crops_of
+from pipeline.clip.pixels import Crops
+from pipeline.data.places import Places
 from pipeline.evaluation import sets
 from pipeline.evaluation.bootstrap import paired_gain, value
 from pipeline.evaluation.score import METRICS, Scored, score
@@ -22,12 +23,12 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance, base,
             finetuned (metric → share, null without labels), gain (metric → value, low, high).
         predictions: the same names → a row an image: what both models said of it.
-        roots: the same names → the folder from which image paths start.
+        places: the same names → where each image lies, by its id.
     """
 
     results: dict[str, Any]
     predictions: dict[str, pd.DataFrame]
-    roots: dict[str, Path]
+    places: dict[str, Places]
 
 
 def evaluate(
@@ -36,28 +37,35 @@ def evaluate(
     finetuned: Path,
     params: EvaluateParams,
     *,
+    packed: Path,
+    scratch: Path,
     base: ModelParams,
     seed: int,
     cpu_threads: int,
 ) -> Evaluation:
     """Score both models on the target's test split and on each general set.
 
+    Images of a general set that came inside other files are unpacked to `scratch`.
+
     Raises DataError when there is nothing to score, ModelError when a model does not load.
     """
     device = devices.prepare(cpu_threads=cpu_threads)
     before = load(locate(base.pretrained), architecture=base.name)
     after = load_folder(finetuned)
-    named = {sets.TARGET: sets.target(clean, source), **sets.general(Path(params.general))}
+    named = {
+        sets.TARGET: sets.target(clean, source, packed=packed),
+        **sets.general(Path(params.general), scratch=scratch, template=params.templates[0]),
+    }
     compared = {}
     for name, data in named.items():
-        crops = crops_of(before, data.pairs, data.root)
+        crops = Crops(before, data.places)
         scored = [score(clip, data, crops, params, device=device) for clip in (before, after)]
         compared[name] = _compare(data, *scored, params=params, seed=seed)
     results = {name: found for name, (found, _) in compared.items()}
     return Evaluation(
         results={sets.TARGET: results.pop(sets.TARGET), "general": results},
         predictions={name: said for name, (_, said) in compared.items()},
-        roots={name: data.root for name, data in named.items()},
+        places={name: data.places for name, data in named.items()},
     )
 
 

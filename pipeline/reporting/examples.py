@@ -15,7 +15,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Confusion:
-    """`count` of the `of` images of class `actual` are taken for `predicted`; the base: `base`."""
+    """`count` of the `of` images of class `actual` are taken for `predicted`; the base: `base`.
+
+    `images` are ids.
+    """
 
     actual: str
     predicted: str
@@ -69,7 +72,7 @@ def worst_confusions(predictions: pd.DataFrame, *, limit: int, images: int) -> l
                 count=len(group),
                 of=sizes[actual],
                 base=before.get((actual, predicted), 0),
-                images=tuple(surest["image"][:images]),
+                images=tuple(surest["image_id"][:images]),
             )
         )
     return sorted(found, key=lambda x: (-x.count, x.actual, x.predicted))[:limit]

@@ -12,8 +12,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.data.places import Places
 from pipeline.reporting import comparison, examples, plots
 from pipeline.reporting.comparison import TARGET, Comparison
+from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.svg import printable
 from pipeline.reporting.thumbnails import thumbnail
 from pipeline.reporting.verdict import headline, verdict
@@ -71,7 +73,8 @@ def render(
     stages: Mapping[str, Mapping[str, Any]],
     history: pd.DataFrame,
     predictions: Mapping[str, pd.DataFrame],
-    image_roots: Mapping[str, Path],
+    places: Mapping[str, Places],
+    quality: Quality,
     params: Mapping[str, Any],
     model: Mapping[str, str],
     title: str,
@@ -79,7 +82,8 @@ def render(
     """The page, the same for the same inputs.
 
     `stages` are the metrics of validate, clean, embed and finetune; `history` is a row an epoch.
-    `predictions` and `image_roots` have one entry a set: `target` and each general set. `params`
+    `predictions` and `places` (of images, by id) have one entry a set: `target` and each general
+    set. `quality` is what is known of the data; the page links to Data Docs beside it. `params`
     must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
     """
     sets = [
@@ -87,7 +91,7 @@ def render(
             name,
             scores,
             predictions=predictions[name],
-            root=image_roots[name],
+            places=places[name],
             number=i,
         )
         for i, (name, scores) in enumerate(comparison.all_sets(results).items())
@@ -100,10 +104,12 @@ def render(
             verdict=verdict(results),
             sets=sets,
             confidence=params["evaluate"]["confidence"],
-            confusion=_confusion(predictions[TARGET], image_roots[TARGET]),
+            confusion=_confusion(predictions[TARGET], places[TARGET]),
             training=_training(history, stages["finetune"]),
             history=history,
             stages=stages,
+            quality=quality,
+            docs=DOCS_FILE,
             params=dict(flat(params)),
             model=model,
         )
@@ -134,6 +140,7 @@ def _environment() -> Environment:
         "keep": _keep_together,
         "line": lambda text: printable(text, _LINE_CHARS),
         "plain": _plain,
+        "figure": lambda value: "–" if value is None else f"{value:.3g}",
         "number": lambda value: "–" if math.isnan(value) else f"{value:.4g}",
     }
     return environment
@@ -154,7 +161,7 @@ def _evaluated(
     scores: Mapping[str, Any],
     *,
     predictions: pd.DataFrame,
-    root: Path,
+    places: Places,
     number: int,
 ) -> Evaluated:
     changes = examples.changes(predictions)
@@ -179,21 +186,21 @@ def _evaluated(
             for key, words in plots.DIRECTIONS.items()
         ],
         labelled=labelled,
-        gained=_examples(changes.gained, root, labelled=labelled),
+        gained=_examples(changes.gained, places, labelled=labelled),
         gained_count=len(changes.gained),
-        lost=_examples(changes.lost, root, labelled=labelled),
+        lost=_examples(changes.lost, places, labelled=labelled),
         lost_count=len(changes.lost),
     )
 
 
-def _examples(rows: pd.DataFrame, root: Path, *, labelled: bool) -> list[Example]:
+def _examples(rows: pd.DataFrame, places: Places, *, labelled: bool) -> list[Example]:
     columns = (
         ("base_label", "finetuned_label") if labelled else ("base_rank_i2t", "finetuned_rank_i2t")
     )
     prefix = "" if labelled else "rank "
     return [
         Example(
-            picture=thumbnail(root, row["image"]),
+            picture=thumbnail(places.get(row["image_id"])),
             caption=row["caption"],
             actual=row["label"] if labelled else None,
             base=f"{prefix}{row[columns[0]]}",
@@ -203,7 +210,7 @@ def _examples(rows: pd.DataFrame, root: Path, *, labelled: bool) -> list[Example
     ]
 
 
-def _confusion(predictions: pd.DataFrame, root: Path) -> dict[str, Any] | None:
+def _confusion(predictions: pd.DataFrame, places: Places) -> dict[str, Any] | None:
     """The matrix and the worst pairs of the target; None where it has no labels."""
     if not examples.has_labels(predictions):
         return None
@@ -214,7 +221,7 @@ def _confusion(predictions: pd.DataFrame, root: Path) -> dict[str, Any] | None:
         "columns": counts.shape[1],
         "partial": plots.OTHER in counts.columns,
         "classes": counts.shape[0],
-        "worst": [(pair, [thumbnail(root, image) for image in pair.images]) for pair in worst],
+        "worst": [(pair, [thumbnail(places.get(id_)) for id_ in pair.images]) for pair in worst],
     }
 
 

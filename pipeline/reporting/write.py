@@ -1,5 +1,6 @@
 """What evaluate leaves to look at: predictions, the rows of DVC's plots, the report page."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from tqdm import tqdm
 
 from pipeline import paths
 from pipeline.artifacts import new_folder, read_json, sha256_of, write_text
+from pipeline.data.places import Places
 from pipeline.reporting.plots import confusion_rows, recall_rows
+from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.report import render
 from pipeline.reporting.verdict import verdict
 
@@ -36,7 +39,8 @@ def write(
     results: Mapping[str, Any],
     predictions: Mapping[str, pd.DataFrame],
     *,
-    image_roots: Mapping[str, Path],
+    places: Mapping[str, Places],
+    quality: Quality,
     params: Mapping[str, Any],
 ) -> None:
     """Write the predictions, plots and page of one evaluation, each where `paths` says."""
@@ -53,7 +57,8 @@ def write(
         stages={stage: read_json(paths.metrics_file(stage)) for stage in STAGES},
         history=pd.read_csv(paths.HISTORY),
         predictions=predictions,
-        image_roots=image_roots,
+        places=places,
+        quality=quality,
         params={**record["params"], **params},
         model={
             "architecture": record["architecture"],
@@ -66,6 +71,7 @@ def write(
     )
     with new_folder(paths.REPORT.parent) as part:
         write_text(part / paths.REPORT.name, page)
+        shutil.copyfile(paths.QUALITY / DOCS_FILE, part / DOCS_FILE)
     tqdm.write("\n".join([*verdict(results), f"The report: {paths.REPORT}"]))
 
 

@@ -8,8 +8,9 @@ import pandas as pd
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
 from pipeline.clip.model import Clip, load, locate
-from pipeline.clip.pixels import crops_of
+from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import PAIRS_FILE, read_pairs
+from pipeline.data.places import places_of
 from pipeline.params import FinetuneParams, ModelParams
 from pipeline.training.finetune import Log, Recalls, fit
 
@@ -37,6 +38,7 @@ def finetune(
     source: Path,
     params: FinetuneParams,
     *,
+    packed: Path,
     base: ModelParams,
     seed: int,
     cpu_threads: int,
@@ -56,7 +58,7 @@ def finetune(
         clip,
         train,
         val,
-        crops=crops_of(clip, pairs[pairs["split"] != "test"], source),
+        crops=Crops(clip, places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)),
         params=params,
         seed=seed,
         recalls=recalls,

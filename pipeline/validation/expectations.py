@@ -1,67 +1,215 @@
-"""What we expect of the data, as a Great Expectations suite.
+"""What we expect of the data: two Great Expectations suites.
 
-The table checked has a row for each source row: its fields, and of its image what
-`pipeline.data.images.inspect` found (`image_problem`: a reason or null). A row-level expectation
-names in its `meta` the reason with which it rejects a row; one without a reason is about the table
-as a whole, and stops the pipeline.
+`row_suite` is about single rows, malformed ones among them. An expectation that names a reason
+rejects the rows that fail it, with the reason of the first that they fail; one without a reason is
+a promise of our readers, and breaking it is a defect.
+
+`table_suite` is about the table as a whole: one row, a column for each figure. An expectation of
+severity `warning` is told when it fails, one of severity `critical` ends the pipeline. Limits are
+those of params.yaml; a figure without any is measured and told all the same.
 """
+
+from typing import Any
 
 from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
 from pipeline.data.pairs import SPLITS
-from pipeline.params import Columns, ValidateParams
+from pipeline.errors import ConfigError
+from pipeline.params import Threshold, ValidateParams
+from pipeline.validation.docs import MEANINGS
 
 BY_COLUMN = "image_problem"
 """The column whose values are themselves reasons."""
 
+IMAGE_REASONS = (
+    "image_outside_root",
+    "image_missing",
+    "image_empty",
+    "image_too_many_bytes",
+    "image_too_many_pixels",
+    "image_truncated",
+    "image_unreadable",
+    "image_mode_unsupported",
+    "image_decoder_crashed",
+    "image_decoder_too_slow",
+    "image_too_small",
+    "image_too_narrow",
+)
+ROW_REASONS = (
+    "row_malformed",
+    "image_not_given",
+    "caption_empty",
+    "caption_too_many_chars",
+    "split_not_given",
+    "split_unknown",
+)
+REASONS = (*ROW_REASONS, *IMAGE_REASONS)
+"""All for which validate rejects a row."""
 
-def suite(limits: ValidateParams, columns: Columns) -> ExpectationSuite:
-    """The expectations, in the order in which the first to fail gives a row its reason."""
-    listed = [*_table(), *_images(), *_captions(limits), *_split(columns)]
-    for place, (expectation, reason) in enumerate(listed):
-        expectation.meta = {"place": place, "reason": reason}
-    return ExpectationSuite(name="pairs", expectations=[expectation for expectation, _ in listed])
+ROW_COLUMNS = (
+    "pair", "source_row", "malformed", "image", "image_problem", "caption", "split",
+)  # fmt: skip
+"""What the row suite looks at."""
 
 
-Listed = list[tuple[Expectation, str | None]]
+def row_suite(limits: ValidateParams, *, split: bool) -> ExpectationSuite:
+    """What each row must be; `split` says whether the source gives one, so that all rows must."""
+    listed = [*_readers(), *_images(), *_captions(limits)]
+    return _suite("rows", [*listed, *_split()] if split else listed)
 
 
-def _table() -> Listed:
+def table_suite(limits: ValidateParams) -> ExpectationSuite:
+    """What the figures of the table must be."""
+    accepted = gxe.ExpectColumnValuesToBeBetween(
+        column="accepted",
+        min_value=1,
+        severity="critical",
+        meta=_meta("accepted", "pairs that are left"),
+    )
+    figures = [_limited(*each) for each in _thresholds(limits)]
+    return _suite("table", [accepted, *(expectation for some in figures for expectation in some)])
+
+
+def check_reasons(limits: ValidateParams) -> None:
+    """Raise ConfigError where `rejected_for` names what is no reason."""
+    for reason in limits.table.rejected_for:
+        if reason not in REASONS:
+            raise ConfigError(
+                f"params.yaml: `validate.table.rejected_for.{reason}`: no row is ever rejected so: "
+                f"name one of {', '.join(REASONS)}"
+            )
+
+
+def limit_key(name: str) -> str:
+    """Where in params.yaml the limits of a figure stand."""
+    return f"validate.{name}" if name.startswith("drift.") else f"validate.table.{name}"
+
+
+def _readers() -> list[Expectation]:
+    """Schema, types and unique ids."""
     return [
-        (gxe.ExpectTableRowCountToBeBetween(min_value=1), None),
-        (gxe.ExpectColumnValuesToBeUnique(column="source_row"), None),
-        (gxe.ExpectColumnValuesToNotBeNull(column="source_row"), None),
+        gxe.ExpectTableColumnsToMatchSet(
+            column_set=list(ROW_COLUMNS), meta=_meta("columns", "the columns that are checked")
+        ),
+        gxe.ExpectColumnValuesToBeOfType(
+            column="pair", type_="int64", meta=_meta("pair_type", "a pair has a whole number")
+        ),
+        gxe.ExpectColumnValuesToBeOfType(
+            column="source_row", type_="int64", meta=_meta("row_type", "so has its row")
+        ),
+        gxe.ExpectColumnValuesToBeOfType(
+            column="caption", type_="str", meta=_meta("caption_type", "a caption is a text")
+        ),
+        gxe.ExpectColumnValuesToBeUnique(
+            column="pair", meta=_meta("pair_unique", "no two pairs have the same number")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="source_row", min_value=1, meta=_meta("row_number", "rows are counted from 1")
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column="malformed", meta=_meta("row_malformed", "the row can be read", reject=True)
+        ),
     ]
 
 
-def _images() -> Listed:
+def _images() -> list[Expectation]:
     return [
-        (gxe.ExpectColumnValuesToNotBeNull(column="image"), "image_not_given"),
-        (gxe.ExpectColumnValuesToBeNull(column=BY_COLUMN), BY_COLUMN),
-    ]
-
-
-def _captions(limits: ValidateParams) -> Listed:
-    return [
-        (gxe.ExpectColumnValuesToNotBeNull(column="caption"), "caption_empty"),
-        (
-            gxe.ExpectColumnValueLengthsToBeBetween(
-                column="caption", max_value=limits.max_caption_chars
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="image", meta=_meta("image_not_given", "the row names an image", reject=True)
+        ),
+        gxe.ExpectColumnValuesToBeNull(
+            column=BY_COLUMN,
+            meta=_meta(
+                BY_COLUMN,
+                "the image is there, can be decoded and is within the limits",
+                reject=True,
             ),
-            "caption_too_many_chars",
         ),
     ]
 
 
-def _split(columns: Columns) -> Listed:
-    if columns.split is None:
-        return []
+def _captions(limits: ValidateParams) -> list[Expectation]:
     return [
-        (gxe.ExpectColumnValuesToNotBeNull(column="split"), "split_not_given"),
-        (
-            gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
-            "split_unknown",
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="caption", meta=_meta("caption_empty", "there is a caption", reject=True)
+        ),
+        gxe.ExpectColumnValueLengthsToBeBetween(
+            column="caption",
+            max_value=limits.max_caption_chars,
+            meta=_meta("caption_too_many_chars", "the caption is not too long", reject=True),
         ),
     ]
+
+
+def _split() -> list[Expectation]:
+    return [
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="split",
+            meta=_meta("split_not_given", "where rows have a split, each has", reject=True),
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="split",
+            value_set=list(SPLITS),
+            meta=_meta("split_unknown", f"the split is {', '.join(SPLITS)}", reject=True),
+        ),
+    ]
+
+
+def _thresholds(limits: ValidateParams) -> list[tuple[str, str, Threshold]]:
+    """Each figure's name, what it is, and its limits."""
+    table = limits.table
+    return [
+        ("rejected", "share of pairs rejected", table.rejected),
+        *(
+            (f"rejected_for.{reason}", f"share of pairs rejected for {reason}", threshold)
+            for reason, threshold in table.rejected_for.items()
+        ),
+        ("truncated", "share of captions with more tokens than the model reads", table.truncated),
+        (
+            "caption_elsewhere",
+            "share of pairs whose caption another image has too",
+            table.caption_elsewhere,
+        ),
+        (
+            "most_frequent_caption",
+            "share of the most frequent caption",
+            table.most_frequent_caption,
+        ),
+        ("unlabelled", "share of pairs without a label", table.unlabelled),
+        (
+            "labels_not_in_split",
+            "share of labels that are missing in a part of the split",
+            table.labels_not_in_split,
+        ),
+        *(
+            (f"drift.{name}", f"drift: {meaning}", getattr(limits.drift, name))
+            for name, meaning in MEANINGS.items()
+        ),
+    ]
+
+
+def _limited(name: str, about: str, threshold: Threshold) -> list[Expectation]:
+    meta = _meta(name, about) | {"warn": threshold.warn, "stop": threshold.stop}
+    expectations = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column=name, max_value=limit, severity=severity, meta=meta
+        )
+        for limit, severity in ((threshold.warn, "warning"), (threshold.stop, "critical"))
+        if limit is not None
+    ]
+    measured = gxe.ExpectColumnValuesToBeBetween(
+        column=name, min_value=0, severity="info", meta=meta
+    )
+    return expectations or [measured]
+
+
+def _meta(name: str, about: str, *, reject: bool = False) -> dict[str, Any]:
+    return {"name": name, "about": about, "reason": name if reject else None}
+
+
+def _suite(name: str, expectations: list[Expectation]) -> ExpectationSuite:
+    for place, expectation in enumerate(expectations):
+        expectation.meta = {**expectation.meta, "place": place}
+    return ExpectationSuite(name=name, expectations=expectations)

@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.artifacts import new_folder
 from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
-from pipeline.clip.pixels import crops_of
+from pipeline.clip.pixels import Crops
+from pipeline.data.places import places_below
 from pipeline.evaluation.retrieval import recalls
 from pipeline.registry import bundle
 from pipeline.training.finetune import fit
@@ -59,7 +60,7 @@ def train_base(params: BaseModelParams, out: Path) -> None:
             clip,
             as_pairs(train),
             as_pairs(val),
-            crops=crops_of(clip, as_pairs([*train, *val]), Path(folder)),
+            crops=Crops(clip, places_below(as_pairs([*train, *val]), Path(folder))),
             params=params.training,
             seed=params.seed,
             recalls=recalls,

@@ -6,6 +6,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from pipeline.data.places import Place, Places
+from pipeline.reporting.quality import Leak, Quality
+
 CLASSIFICATION = ("top1", "top5", "mean_per_class")
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
 
@@ -52,6 +55,9 @@ STAGES = {
         "rejected": {"pair_repeated": 1},
         "images": 12,
         "changed": {"strip_html": 3, "collapse_space": 0},
+        "frequent_phrases": ["buy it now"],
+        "near_images": {"pairs": 1, "members": 2, "groups": 1},
+        "near_captions": {"pairs": 2, "members": 3, "groups": 1},
         "split": {
             "train": {"pairs": 12, "images": 9},
             "val": {"pairs": 2, "images": 1},
@@ -64,6 +70,44 @@ STAGES = {
 
 PARAMS = {"evaluate": {"confidence": 0.95, "templates": ["a photo of a {}."], "general": "general"}}
 MODEL = {"architecture": "ViT-B-32", "training pairs": "c0ffee"}
+
+
+QUALITY = Quality(
+    source={
+        "format": "table",
+        "columns": {"image": "image", "caption": "text"},
+        "guessed": ["caption"],
+        "notes": [],
+    },
+    checks=[
+        {
+            "name": "rejected",
+            "level": "table",
+            "about": "share of rows rejected",
+            "observed": 0.15,
+            "warn": 0.1,
+            "stop": 0.5,
+            "status": "warned",
+        }
+    ],
+    drift={"reference": None, "figures": {}, "status": "none", "warned": []},
+    examples={
+        "strip_html": [{"source_row": 7, "before": "a <b>red</b> star", "after": "a red star"}]
+    },
+    leaks=[
+        Leak(
+            picture=None,
+            image="7.png",
+            split="train",
+            other_picture=None,
+            other_image="9.png",
+            other_split="test",
+            reason="near_image_in_two_splits",
+            similarity=0.97,
+        )
+    ],
+    leak_count=1,
+)
 
 
 def history() -> pd.DataFrame:
@@ -100,6 +144,11 @@ def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataF
             "finetuned_rank_i2t": [2 - (i % 2) for i in range(len(answers))],
         }
     )
+
+
+def places(folder: Path, count: int = 500) -> Places:
+    """Where the pictures of `predictions` lie."""
+    return {f"{i:064x}": Place(folder / f"{i}.png") for i in range(count)}
 
 
 def draw_pictures(folder: Path, count: int) -> None:

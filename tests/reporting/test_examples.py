@@ -43,7 +43,7 @@ def test_the_worst_confusions_come_first_with_what_the_base_did():
         3,
         1,
     )
-    assert first.images == ("1.png",)
+    assert first.images == (f"{1:064x}",)
     assert (second.actual, second.predicted, second.count, second.of, second.base) == (
         "dog",
         "cat",

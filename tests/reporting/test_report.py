@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +14,12 @@ from pipeline.reporting.report import flat, render
 from tests.reporting.synthetic import (
     MODEL,
     PARAMS,
+    QUALITY,
     RESULTS,
     STAGES,
     draw_pictures,
     history,
+    places,
     predictions,
     scores,
 )
@@ -53,7 +56,8 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
         "stages": STAGES,
         "history": history(),
         "predictions": {name: change(predictions(*answers)) for name in sets},
-        "image_roots": dict.fromkeys(sets, folder),
+        "places": dict.fromkeys(sets, places(folder)),
+        "quality": QUALITY,
         "params": PARAMS,
         "model": MODEL,
         "title": "Scenes",
@@ -114,7 +118,9 @@ def test_the_page_asks_nothing_of_the_network_and_runs_nothing(page):
     assert "http" not in re.sub(r"http-equiv", "", source)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     sources = [value for name, value in found.attributes if name in ("src", "href", "srcset")]
-    assert all(value.startswith(("data:image/jpeg;base64,", "#")) for value in sources)
+    assert all(
+        value.startswith(("data:image/jpeg;base64,", "#", "data_docs.html")) for value in sources
+    )
     assert "@import" not in source
     assert "default-src 'none'" in dict(found.attributes)["content"]
 
@@ -122,7 +128,7 @@ def test_the_page_asks_nothing_of_the_network_and_runs_nothing(page):
 def test_every_link_within_the_page_has_its_place(page):
     found = Page(page())
     ids = [value for name, value in found.attributes if name == "id"]
-    links = {value[1:] for name, value in found.attributes if name == "href"}
+    links = {v[1:] for name, v in found.attributes if name == "href" and v.startswith("#")}
     assert len(ids) == len(set(ids))
     assert links <= set(ids)
 
@@ -140,6 +146,7 @@ def test_captions_labels_names_and_settings_are_text_only(page):
             model={HOSTILE: HOSTILE},
             params={**PARAMS, HOSTILE: [HOSTILE]},
             stages={**STAGES, "validate": reasons},
+            quality=hostile_quality(),
         )
     )
     plain = Page(page(answers=(("cat", "dog", "cat"), ("dog", "dog", "cat"))))
@@ -150,12 +157,38 @@ def test_captions_labels_names_and_settings_are_text_only(page):
     assert "49 }}" not in hostile.text
 
 
-def test_a_path_out_of_the_root_shows_no_picture(page, tmp_path):
+def test_a_picture_that_has_gone_is_said_to_be_missing(page):
     whole = page()
-    outside = page(change=lambda frame: frame.assign(image="../" + tmp_path.name + "/../0.png"))
+    gone = page(places={key: {} for key in ["target", *RESULTS["general"]]})
     assert whole.count("data:image/jpeg") == 5
-    assert outside.count("data:image/jpeg") == 0
-    assert "no picture" in outside
+    assert gone.count("data:image/jpeg") == 0
+    assert "no picture" in gone
+
+
+def test_the_data_section_tells_checks_changes_and_leaks(page):
+    text = Page(page()).text
+    assert "Read as table; image from image , caption from text (guessed)." in text
+    assert "share of rows rejected 0.15 0.1 0.5 warned" in text
+    assert "row 7 a <b>red</b> star → a red star" in text
+    assert "near image in two splits, similarity 0.97 train 7.png test 9.png" in text
+    assert "2 pictures are nearly the same as another, in 1 groups" in text
+    assert "buy it now" in text
+
+
+def hostile_quality():
+    row = {"source_row": 1, "before": HOSTILE, "after": HOSTILE}
+    leak = replace(QUALITY.leaks[0], image=HOSTILE, other_image=HOSTILE)
+    return replace(
+        QUALITY,
+        source={
+            "format": "table",
+            "columns": {"image": HOSTILE},
+            "guessed": [],
+            "notes": [HOSTILE],
+        },
+        examples={"strip_html": [row]},
+        leaks=[leak],
+    )
 
 
 def test_without_labels_ranks_stand_in_for_classes(page):

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline.artifacts import read_json, sha256_of
 from pipeline.data.images import open_image
+from pipeline.data.places import Place
 from samples import params as sample_params
 from samples.base_model.make import base_pictures, train_base, write_general
 from samples.params import BaseModelParams, ScenesParams
@@ -47,7 +48,7 @@ def test_general_set_is_clean_and_complete(small: BaseModelParams, tmp_path: Pat
     assert not rows.isna().any().any()
     assert not rows.duplicated(["image", "caption"]).any()
     for image in rows.image.unique():
-        assert min(open_image(tmp_path / "general" / image).size) in SIDES
+        assert min(open_image(Place(tmp_path / "general" / image)).size) in SIDES
     colours, shapes = zip(*rows.label.str.split(), strict=True)
     assert set(colours) <= set(SLICES["base"].colours)
     assert set(shapes) <= set(SLICES["base"].shapes)

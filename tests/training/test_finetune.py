@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.artifacts import sha256_of
 from pipeline.clip import device as devices
 from pipeline.clip.model import Clip
-from pipeline.clip.pixels import crops_of
-from pipeline.data.images import inspect
+from pipeline.clip.pixels import Crops
+from pipeline.data.places import places_below
 from pipeline.errors import TrainingError
 from pipeline.evaluation.retrieval import recalls
 from pipeline.params import Params
@@ -21,7 +22,7 @@ Logged = list[tuple[int, dict[str, float]]]
 
 def pairs_of(source: Path, defaults: Params) -> pd.DataFrame:
     rows = pd.read_csv(source / "captions.csv")
-    ids = [inspect(source, image, defaults.limits).image_id for image in rows.image]
+    ids = [sha256_of(source / image) for image in rows.image]
     return rows.assign(image_id=ids, source_row=range(1, len(rows) + 1))
 
 
@@ -34,7 +35,7 @@ def run(
         clip,
         pairs,
         pairs,
-        crops=crops_of(clip, pairs, source),
+        crops=Crops(clip, places_below(pairs, source)),
         params=defaults.finetune.model_copy(update=settings),
         seed=0,
         recalls=recalls,
@@ -102,7 +103,7 @@ def test_without_a_validation_split_it_says_so(
     pairs = pairs_of(pictures, defaults)
     with pytest.raises(TrainingError, match=r"raise clean.split.val"):
         fit(
-            tiny, pairs, pairs.iloc[:0], crops=crops_of(tiny, pairs, pictures),
+            tiny, pairs, pairs.iloc[:0], crops=Crops(tiny, places_below(pairs, pictures)),
             params=defaults.finetune.model_copy(update={"batch_size": 4}), seed=0,
             recalls=recalls, log=lambda values, step: None, device=torch.device("cpu"),
         )  # fmt: skip

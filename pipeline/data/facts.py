@@ -1,0 +1,129 @@
+"""What is found of an image's bytes: a function of the bytes, and of the limits to decode within.
+
+Imports Pillow and numpy alone, for worker processes start with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data.images import UnsupportedModeError, opened, to_rgb, upright
+from pipeline.data.signatures import SIDE, signature
+
+if TYPE_CHECKING:  # params.py imports pydantic, which a worker process can do without
+    from pipeline.params import ValidateParams
+
+_ADDRESS = re.compile(r"\s*<[\w.]+ object at 0x[0-9a-f]+>")
+_SAID = 200
+
+LASTING = frozenset({None, "image_truncated", "image_unreadable", "image_mode_unsupported"})
+"""Problems that follow from the bytes alone; others depend on limits or on the machine."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What was found of an image: its facts, or else the `problem` (a reason) and its `value`.
+
+    `width` and `height` are pixels of the upright picture (of the file's header where a problem
+    kept it from being turned), `mode` is how the file holds them, `brightness` the mean grey
+    level of the signature, 0…255.
+    """
+
+    image_id: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    mode: str = ""
+    brightness: float = 0.0
+    signature: bytes = b""
+    problem: str | None = None
+    value: str | None = None
+
+
+def examine(content: bytes, image_id: str, *, max_pixels: int) -> ImageFacts:
+    """Decode the whole picture; what is wrong comes back as a problem."""
+    width = height = 0
+    try:
+        with opened(content) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                return _too_many_pixels(ImageFacts(image_id, width, height))
+            picture.load()
+            kind, mode = str(picture.format), picture.mode
+            rgb = to_rgb(upright(picture))
+        marks = signature(rgb)
+    except UnsupportedModeError as error:
+        return ImageFacts(
+            image_id, width, height, problem="image_mode_unsupported", value=f"mode {error}"
+        )
+    except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
+        return ImageFacts(
+            image_id, width, height, problem=_problem(error, content), value=_said(error)
+        )
+    return ImageFacts(
+        image_id=image_id,
+        width=rgb.width,
+        height=rgb.height,
+        format=kind,
+        mode=mode,
+        brightness=round(float(np.frombuffer(marks, np.uint8, SIDE * SIDE).mean()), 3),
+        signature=marks,
+    )
+
+
+def judge(facts: ImageFacts, limits: ValidateParams) -> ImageFacts:
+    """The facts, with the problem that the limits make of them.
+
+    The number of pixels comes first, as it did when the picture was opened: what is said of a
+    picture must not depend on the limits under which it was once decoded.
+    """
+    if facts.width * facts.height > limits.max_pixels:
+        return _too_many_pixels(facts)
+    if facts.problem is not None:
+        return facts
+    size = f"{facts.width}x{facts.height}"
+    short, long = sorted((facts.width, facts.height))
+    if short < limits.min_side:
+        return replace(facts, problem="image_too_small", value=size)
+    if long > limits.max_aspect * short:
+        return replace(facts, problem="image_too_narrow", value=size)
+    return facts
+
+
+def content_id(content: bytes) -> str:
+    """The SHA-256 of an image's bytes, as hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _too_many_pixels(facts: ImageFacts) -> ImageFacts:
+    """Nothing but the number is told: which way up the picture is, only decoding would show."""
+    return ImageFacts(
+        facts.image_id,
+        problem="image_too_many_pixels",
+        value=f"{facts.width * facts.height} pixels",
+    )
+
+
+def _problem(error: Exception, content: bytes) -> str:
+    if isinstance(error, MemoryError):
+        return "image_decoder_crashed"
+    said = str(error).lower()
+    if "truncated" in said or isinstance(error, EOFError) or _ends_early(content):
+        return "image_truncated"
+    return "image_unreadable"
+
+
+def _ends_early(content: bytes) -> bool:
+    """Whether a WebP, whose decoder does not tell, is shorter than it says."""
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content)
+
+
+def _said(error: Exception) -> str:
+    """The error in words that name no address and no folder."""
+    return f"{type(error).__name__}: {_ADDRESS.sub('', str(error))}"[:_SAID]

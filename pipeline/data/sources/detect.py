@@ -1,0 +1,222 @@
+"""Which format a source has, by names, headers and first rows alone.
+
+`auto` takes the first of these that is there: a folder of save_to_disk (state.json or
+dataset_dict.json); a captions file (.csv, .tsv, .jsonl); tar files; Parquet, with images' bytes or
+with paths; a COCO JSON; images with .txt files beside them; folders of images.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.images import inside
+from pipeline.data.sources import coco, embedded, folders, shards, tables
+from pipeline.data.sources.batches import Source
+from pipeline.data.sources.columns import Chosen, choose
+from pipeline.data.sources.rows import BadRow, Reader, Row, is_image
+from pipeline.errors import ConfigError, DataError
+from pipeline.params import DataParams
+
+LOOKED_AT = 200
+"""Rows read to settle columns."""
+
+SEEN = 5_000
+"""Files looked at to tell folders of images from each other."""
+
+NEEDS = {
+    "table": "a captions file (.csv, .tsv, .jsonl, .parquet)",
+    "coco": "a .json with `images` and `annotations`, in the folder or its annotations/",
+    "class_folders": "a folder of images for each class",
+    "sidecar": "images with a .txt of the same name beside them",
+    "shards": "tar files",
+    "parquet_images": ".parquet files with a column of image bytes",
+    "save_to_disk": "state.json or dataset_dict.json, as save_to_disk writes them",
+}
+FIXED = {name: name for name in ("image", "caption", "label", "split")}
+"""Readers that make their own rows call the columns so."""
+
+
+def open_source(data: DataParams) -> Source:
+    """Look at `data.source`, and return how to read it.
+
+    Raises DataError when the source, a file or a column is missing, or there is no row;
+    ConfigError when `data.captions` or `data.image_root` lead out of the source.
+    """
+    folder = Path(data.source)
+    if not folder.is_dir():
+        raise DataError(
+            f"data.source is {data.source!r}, which is not a folder: set it to the folder that "
+            "holds your captions and images"
+        )
+    root = _image_root(folder, data.image_root)
+    named = _named(folder, data.captions)
+    kind, files = _detect(folder, data.format, named, root)
+    reader = _reader(kind, files, folder=folder, root=root, data=data)
+    first, bad = _first(reader)
+    where = str(files[0]) if len(files) == 1 else f"{folder} ({kind})"
+    if not first and not bad:
+        raise DataError(f"{where} holds no rows: there is nothing to train on")
+    present = list(dict.fromkeys(name for row in first for name in row if name != "__key__"))
+    if kind in ("coco", "class_folders", "sidecar"):
+        used = {field: name for field, name in FIXED.items() if _any(first, name)}
+        chosen = Chosen({"image": "image", "caption": "caption"} | used, [], [])
+    elif first:
+        chosen = choose(data.columns, present, first, where=where)
+        if kind in ("parquet_images", "save_to_disk") and data.columns.image == "auto":
+            column = embedded.image_column(embedded.schema_of(files[0]))
+            chosen.columns["image"] = column or chosen.columns["image"]
+    else:
+        chosen = Chosen(dict(FIXED), [], [])
+    return Source(
+        format=kind,
+        folder=folder,
+        files=files,
+        columns=chosen.columns,
+        guessed=chosen.guessed,
+        notes=chosen.notes,
+        image_root=root,
+        reader=reader,
+    )
+
+
+def _reader(kind: str, files: list[Path], *, folder: Path, root: str, data: DataParams) -> Reader:
+    readers: dict[str, Reader] = {
+        "table": partial(tables.read_tables, files),
+        "coco": partial(coco.read_coco, files),
+        "class_folders": partial(
+            folders.read_class_folders, folder, root=root, template=data.caption_template
+        ),
+        "sidecar": partial(folders.read_sidecar, folder, root=root),
+        "shards": partial(shards.read_shards, files, folder=folder),
+        "parquet_images": partial(embedded.read_embedded, files, folder=folder),
+        "save_to_disk": partial(embedded.read_embedded, files, folder=folder),
+    }
+    return readers[kind]
+
+
+def _detect(folder: Path, wanted: str, named: Path | None, root: str) -> tuple[str, list[Path]]:
+    """The format and its files."""
+    found = _candidates(folder, named, root)
+    if wanted == "auto":
+        for kind, files in found.items():
+            if files:
+                return kind, _one_table(folder, kind, files, named)
+        raise DataError(
+            f"{folder} holds nothing that is known as images with captions: it takes "
+            + "; ".join(f"{kind}: {need}" for kind, need in NEEDS.items())
+        )
+    files = found[wanted]
+    if not files:
+        seen = [kind for kind, there in found.items() if there]
+        raise DataError(
+            f"data.format is {wanted!r}, which needs {NEEDS[wanted]}; {folder} holds "
+            f"{'what looks like ' + ', '.join(seen) if seen else 'none of what is known'}: set "
+            "data.format to that, or to auto"
+        )
+    return wanted, _one_table(folder, wanted, files, named)
+
+
+def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[Path]]:
+    """Files of each format, in the order in which `auto` chooses."""
+    if named is not None:
+        none: dict[str, list[Path]] = {kind: [] for kind in NEEDS}
+        if named.suffix.lower() == ".json":
+            return none | {"coco": [named] if coco.is_coco(named) else []}
+        with_bytes = named.suffix.lower() == ".parquet" and _has_images(named)
+        return none | {"parquet_images" if with_bytes else "table": [named]}
+    top = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+    saved = (folder / embedded.STATE).is_file() or (folder / embedded.PARTS).is_file()
+    texts = [f for f in top if f.suffix.lower() in (".csv", ".tsv", ".jsonl")]
+    tars = _below(folder, shards.SUFFIXES)
+    parquets = [] if tars else _below(folder, (".parquet",))
+    with_bytes = bool(parquets) and _has_images(parquets[0])
+    jsons = [*top, *sorted((folder / "annotations").glob("*.json"))]
+    images = _image_files(folder, root)
+    beside = images and any(_has_text(folder / root, path) for path in images[:LOOKED_AT])
+    return {
+        "save_to_disk": embedded.saved_files(folder) if saved else [],
+        "table": texts or ([] if with_bytes else parquets),
+        "shards": tars,
+        "parquet_images": parquets if with_bytes else [],
+        "coco": [f for f in jsons if f.suffix.lower() == ".json" and coco.is_coco(f)],
+        "sidecar": [folder] if beside else [],
+        "class_folders": [folder] if any("/" in path for path in images) else [],
+    }
+
+
+def _one_table(folder: Path, kind: str, files: list[Path], named: Path | None) -> list[Path]:
+    """Several captions files are one table only where they are shards of it."""
+    if kind != "table" or named is not None or len(files) == 1:
+        return files
+    shardable = {f.suffix.lower() for f in files} in ({".parquet"}, {".jsonl"})
+    if shardable and all(any(c.isdigit() for c in f.stem) for f in files):
+        return files
+    names = ", ".join(file.name for file in files)
+    raise DataError(f"{folder} holds several captions files ({names}): name one in data.captions")
+
+
+def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files in the folder or one below it, links left out."""
+    found = [*folder.iterdir(), *(f for d in folder.iterdir() if d.is_dir() for f in _inside(d))]
+    named = (f for f in found if f.name.lower().endswith(suffixes) and not f.name.startswith("."))
+    return sorted(f for f in named if f.is_file() and not f.is_symlink())
+
+
+def _inside(folder: Path) -> list[Path]:
+    if folder.is_symlink() or folder.name.startswith("."):
+        return []
+    return list(islice(folder.iterdir(), SEEN))
+
+
+def _image_files(folder: Path, root: str) -> list[str]:
+    return [path for path in islice(folders.walk(folder / root), SEEN) if is_image(path)]
+
+
+def _has_text(root: Path, path: str) -> bool:
+    return (root / path).with_suffix(".txt").is_file()
+
+
+def _has_images(file: Path) -> bool:
+    return embedded.image_column(embedded.schema_of(file)) is not None
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    if name == "auto":
+        return None
+    file = inside(folder, name)
+    if file is None:
+        raise ConfigError(f"data.captions is {name!r}, which leads out of {folder}")
+    if not file.is_file():
+        raise DataError(f"data.captions is {name!r}, but {folder} holds no such file")
+    if file.suffix.lower() not in (*tables.TABLES, ".json"):
+        raise DataError(f"{file.name}: a captions file ends in {', '.join(tables.TABLES)}, .json")
+    return folder / name
+
+
+def _image_root(folder: Path, name: str) -> str:
+    root = inside(folder, name)
+    if root is None:
+        raise ConfigError(
+            f"data.image_root is {name!r}, which leads out of {folder}: DVC would not see those "
+            "images change; set data.source to a folder that holds captions and images"
+        )
+    if not root.is_dir():
+        raise DataError(f"data.image_root is {name!r}, but {folder} holds no such folder")
+    return Path(name).as_posix()
+
+
+def _first(reader: Reader) -> tuple[list[Row], int]:
+    """The first rows that parse, and how many before them do not."""
+    rows, bad = [], 0
+    for row in islice(reader(), LOOKED_AT):
+        if isinstance(row, BadRow):
+            bad += 1
+        else:
+            rows.append(row)
+    return rows, bad
+
+
+def _any(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(row.get(name) is not None for row in rows)

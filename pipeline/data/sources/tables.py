@@ -1,0 +1,124 @@
+"""Captions files: CSV, TSV, JSONL, Parquet, whose rows name image files."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.sources.rows import BadRow, Row
+from pipeline.errors import DataError
+
+MAX_FIELD = 1_000_000
+MAX_LINE = 16_000_000
+"""Characters of a line of JSON; a longer one is no row."""
+
+
+def read_csv(file: Path, *, delimiter: str = ",") -> Iterator[Row | BadRow]:
+    """Rows of a CSV whose first line names the columns; UTF-8, or UTF-16 with its mark."""
+    csv.field_size_limit(MAX_FIELD)
+    with file.open(encoding=_encoding(file), errors="surrogateescape", newline="") as lines:
+        reader = csv.reader(_bounded(lines), delimiter=delimiter)
+        try:
+            header = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{file}: its first line names no columns: {error}") from None
+        if header is None:
+            return
+        header = [name.strip() for name in header]
+        width = len(header)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRow(str(error))
+                continue
+            if not row:
+                continue
+            if len(row) != width:
+                yield BadRow(f"{len(row)} fields, the header has {width}")
+            else:
+                yield dict(zip(header, row, strict=True))
+
+
+def read_tsv(file: Path) -> Iterator[Row | BadRow]:
+    """Rows of a TSV whose first line names the columns."""
+    return read_csv(file, delimiter="\t")
+
+
+def read_jsonl(file: Path) -> Iterator[Row | BadRow]:
+    """One JSON object a line; empty lines are none."""
+    with file.open(encoding=_encoding(file), errors="surrogateescape") as lines:
+        for line in _bounded(lines):
+            if not line.strip():
+                continue
+            if len(line) >= MAX_LINE:
+                yield BadRow(f"a line of {MAX_LINE} characters or more")
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield BadRow(f"not JSON: {error}")
+                continue
+            yield row if isinstance(row, dict) else BadRow("not a JSON object")
+
+
+def read_parquet(file: Path) -> Iterator[Row | BadRow]:
+    """Rows of a Parquet file, some at a time."""
+    try:
+        with pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=8192):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{file} is not a Parquet file that can be read: {error}") from None
+
+
+TABLES: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".jsonl": read_jsonl,
+    ".parquet": read_parquet,
+}
+
+
+def read_tables(files: Sequence[Path]) -> Iterator[Row | BadRow]:
+    """The rows of several captions files of one kind, one after the other."""
+    for file in files:
+        rows = TABLES[file.suffix.lower()](file)
+        if len(files) == 1:
+            yield from rows
+            continue
+        for row in rows:
+            yield BadRow(f"{file.name}: {row.value}") if isinstance(row, BadRow) else row
+
+
+def list_of(text: str) -> Any:
+    """The list that a cell spells as JSON, or the cell itself."""
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        if isinstance(values, list) and all(isinstance(value, str) for value in values):
+            return values
+    return text
+
+
+def _encoding(file: Path) -> str:
+    with file.open("rb") as start:
+        mark = start.read(2)
+    return "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _bounded(lines: Any) -> Iterator[str]:
+    """Lines, none longer than `MAX_LINE`: what is beyond it of a line is dropped."""
+    while line := lines.readline(MAX_LINE):
+        yield line
+        rest = line
+        while len(rest) >= MAX_LINE and not rest.endswith("\n"):
+            rest = lines.readline(MAX_LINE)

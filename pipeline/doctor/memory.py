@@ -1,0 +1,145 @@
+"""Memory and disk: what the stages will need, and what there is.
+
+Training keeps 16 bytes a parameter (fp32 weight, gradient, Adam's two moments: Rajbhandari et al.
+2020, §3.1, without their fp16 copies) and what the forward pass saves for the backward pass. The
+last step's gradients live on while the next batch goes forward, so both add up.
+"""
+
+from pipeline.doctor.findings import Fact, Finding, Look, size_of
+from pipeline.doctor.seen import Base, Device, Sample, Shape
+from pipeline.doctor.settings import Settings
+
+PARAMETER_BYTES = 16
+SNAPSHOT_BYTES = 8
+"""A parameter of the best epoch so far, and of the one that takes its place: both on the host."""
+
+BF16_SHARE = 0.55
+"""Of the fp32 bytes saved under bf16 autocast: 0.51 to 0.53, measured on four architectures; and
+the weights have a copy in bf16."""
+
+PROCESS_BYTES = 1e9
+"""A process with torch, OpenCLIP and MLflow imported; or the context and kernels on a GPU."""
+
+PAIR_MATRICES = 10
+"""fp32 matrices of batch × batch that the loss holds at once."""
+
+
+def training(shape: Shape, batch_size: int, *, bf16: bool) -> float:
+    """Bytes at the peak of a training step, beyond those of the process."""
+    return _fixed(shape, bf16=bf16) + _of_pairs(shape, batch_size, bf16=bf16)
+
+
+def embedding(shape: Shape, batch_size: int) -> float:
+    """Bytes while a batch is embedded: weights, crops in three forms, the largest tensor × 4."""
+    height, width = shape.image_size
+    crops = 3 * height * width * (1 + 4 + 4)
+    return 4 * shape.parameters + batch_size * (crops + 4 * shape.largest)
+
+
+def fitting(shape: Shape, memory: float, *, bf16: bool) -> int:
+    """The largest power of two that fits as finetune.batch_size; 0: none does."""
+    size = 2
+    while PROCESS_BYTES + training(shape, size, bf16=bf16) <= 0.8 * memory:
+        size *= 2
+    return size // 2 if size > 2 else 0
+
+
+def look(
+    settings: Settings,
+    base: Base | None,
+    device: Device | None,
+    *,
+    host: float,
+    disk: float,
+    sample: Sample | None,
+) -> Look:
+    """Compare the needs with the memory of device and host and with the free disk, in bytes."""
+    findings: list[Finding] = []
+    facts: list[Fact] = []
+    shape = None if base is None else base.shape
+    if shape is None or device is None:
+        return Look([], [])
+    gpu = device.free is not None
+    memory = host if device.free is None else device.free
+    where = "GPU" if gpu else "host"
+    if settings.finetune is not None:
+        bf16 = uses_bf16(settings, device)
+        size = settings.finetune.batch_size
+        need = PROCESS_BYTES + training(shape, size, bf16=bf16)
+        need += 0 if gpu else SNAPSHOT_BYTES * shape.parameters
+        facts.append(_compared("training needs", need, memory, where))
+        if need > 0.9 * memory:
+            fits = fitting(shape, memory, bf16=bf16)
+            remedy = f"set finetune.batch_size to {fits}" if fits else "take a smaller model.name"
+            findings.append(
+                _too_large(
+                    "finetune.batch_size",
+                    size,
+                    need=need,
+                    memory=memory,
+                    where=where,
+                    remedy=remedy,
+                )
+            )
+    if settings.embed is not None:
+        size = settings.embed.batch_size
+        need = PROCESS_BYTES + embedding(shape, size)
+        facts.append(_compared("embedding needs", need, memory, where))
+        if need > 0.9 * memory:
+            remedy = f"set embed.batch_size to {max(size // 4, 1)}"
+            findings.append(
+                _too_large(
+                    "embed.batch_size", size, need=need, memory=memory, where=where, remedy=remedy
+                )
+            )
+    if settings.embed is not None and sample is not None:
+        need = outputs(settings.embed.dtype, shape, sample)
+        facts.append(
+            Fact("device", "outputs need", f"{size_of(need)}; {size_of(disk)} are free", need)
+        )
+        if need > disk:
+            problem = f"the outputs take about {size_of(need)}, and {size_of(disk)} are free"
+            findings.append(
+                Finding("stops", "disk", size_of(disk), problem, "free some, or `dvc gc`")
+            )
+    return Look(findings, facts)
+
+
+def uses_bf16(settings: Settings, device: Device) -> bool:
+    """Whether training runs under bf16 autocast here (see `pipeline.clip.device.autocast`)."""
+    asked = settings.finetune.precision if settings.finetune is not None else "auto"
+    return asked == "bf16" or (asked == "auto" and device.bf16)
+
+
+def outputs(dtype: str, shape: Shape, sample: Sample) -> float:
+    """Bytes of embeddings, bundle and packed pictures, twice: DVC keeps a copy in its cache."""
+    vectors = (sample.images + sample.pairs) * shape.width * (2 if dtype == "fp16" else 4)
+    packed = sample.images * sample.image_bytes if sample.embedded else 0
+    return 2 * (vectors + 4 * shape.parameters + packed)
+
+
+def _fixed(shape: Shape, *, bf16: bool) -> float:
+    return shape.parameters * (PARAMETER_BYTES + (2 if bf16 else 0))
+
+
+def _of_pairs(shape: Shape, batch_size: int, *, bf16: bool) -> float:
+    saved = shape.saved * batch_size * (BF16_SHARE if bf16 else 1)
+    return saved + 4 * PAIR_MATRICES * batch_size**2
+
+
+def _compared(name: str, need: float, memory: float, where: str) -> Fact:
+    text = f"{about_size(need)} of {size_of(memory)} free on the {where}"
+    return Fact("device", name, text, {"bytes": round(need), "of": round(memory)})
+
+
+def about_size(count: float) -> str:
+    """Bytes that are an estimate, in two digits."""
+    return "about " + size_of(float(f"{count:.2g}"))
+
+
+def _too_large(
+    key: str, value: int, *, need: float, memory: float, where: str, remedy: str
+) -> Finding:
+    """The estimate is up to a third too high, so a near miss may yet pass."""
+    problem = f"a batch needs {about_size(need)}, and {size_of(memory)} are free on the {where}"
+    return Finding("stops" if need > 1.3 * memory else "hurts", key, value, problem, remedy)

@@ -1,0 +1,1 @@
+"""Near-duplicates: of pictures and of captions, as pairs and as groups."""

@@ -1,0 +1,116 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.doctor import memory, model
+from pipeline.doctor.seen import Device, Sample, Shape
+from pipeline.doctor.settings import Settings
+from pipeline.params import ModelParams
+from tests.doctor.cases import BASE, CPU, SHAPE, with_
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "samples" / "base_model" / "scenes-resnet.json"
+GB = 1e9
+
+STEP = """
+import resource, sys
+from pathlib import Path
+import torch
+from pipeline.clip import model
+from pipeline.clip.losses import info_nce, positives
+from pipeline.params import FinetuneParams
+from pipeline.training import optim
+
+size = int(sys.argv[2])
+clip = model.create("scenes-resnet", Path(sys.argv[1]), seed=0)
+params = FinetuneParams(epochs=1, batch_size=size, lr=1e-3, weight_decay=0.1, betas=[0.9, 0.98],
+    warmup=0, grad_clip=1.0, precision="fp32", freeze_batch_norm=True, deterministic=True,
+    best_by="loss")
+net = clip.model.to(memory_format=torch.channels_last)
+optimizer = optim.optimizer(net, params)
+optim.train_mode(net, freeze_batch_norm=True)
+
+def step(size):
+    image, text, scale = net(torch.rand(size, 3, 64, 64), clip.tokenizer(["a red star"] * size))[:3]
+    alone = torch.arange(size)
+    loss = info_nce(image, text, scale, positives(alone, alone))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+with torch.no_grad():
+    net(torch.rand(2, 3, 64, 64), clip.tokenizer(["a", "b"]))
+before = peak()
+step(size), step(size)
+print(peak() - before)
+"""
+
+
+def sample_shape() -> Shape:
+    made = {Path("nowhere"): [CONFIG]}
+    found = model.base(ModelParams(name="scenes-resnet", pretrained="../nowhere"), made=made)
+    assert found.shape is not None
+    return found.shape
+
+
+def test_a_training_step_takes_what_was_estimated() -> None:
+    """Peak memory of a real step of the sample's model, in a process of its own."""
+    shape, size = sample_shape(), 512
+    command = [sys.executable, "-c", STEP, str(CONFIG), str(size)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    weights = 4 * shape.parameters  # they were there before
+    measured = int(told) + weights
+    estimated = memory.training(shape, size, bf16=False)
+    assert measured / 2 < estimated < measured * 2
+
+
+def test_training_by_hand() -> None:
+    """1.6 GB of weights, gradients and moments, 128 × 50 MB, ten matrices of 128 × 128."""
+    assert memory.training(SHAPE, 128, bf16=False) == 1.6e9 + 6.4e9 + 655_360
+    assert memory.training(SHAPE, 128, bf16=True) == pytest.approx(1.8e9 + 3.52e9 + 655_360)
+
+
+def test_the_batch_that_is_proposed_fits_and_its_double_does_not() -> None:
+    fits = memory.fitting(SHAPE, 24 * GB, bf16=False)
+    assert fits == 256
+    assert memory.fitting(SHAPE, 2 * GB, bf16=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "free", "level"),
+    [(256, 80, None), (256, 16, "hurts"), (256, 8, "stops")],
+)
+def test_a_batch_that_does_not_fit_is_a_problem(
+    settings: Settings, batch_size: int, free: float, level: str | None
+) -> None:
+    """256 pairs take 16.4 GB: 1 for the process, 1.6 for the weights, 12.8 for the pairs, and
+    0.8 on the host for the best epoch's weights."""
+    chosen = with_(settings, "finetune", batch_size=batch_size)
+    found = memory.look(chosen, BASE, CPU, host=free * GB, disk=1e12, sample=None).findings
+    found = [finding for finding in found if finding.key == "finetune.batch_size"]
+    assert [finding.level for finding in found] == ([level] if level else [])
+    if level == "hurts":
+        assert found[0].problem == "a batch needs about 16 GB, and 16 GB are free on the host"
+        assert found[0].remedy == "set finetune.batch_size to 128"
+
+
+def test_a_gpu_is_judged_by_what_is_free_on_it(settings: Settings) -> None:
+    gpu = Device("cuda", "a GPU", memory=80 * 10**9, free=4 * 10**9, bf16=True)
+    found = memory.look(settings, BASE, gpu, host=200 * GB, disk=1e12, sample=None).findings
+    assert ("stops", "finetune.batch_size") in [(f.level, f.key) for f in found]
+
+
+def test_outputs_that_do_not_fit_on_the_disk_stop(settings: Settings, sample: Sample) -> None:
+    """1,000 pictures and as many captions × 512 × 2 bytes, a bundle of 400 MB, all twice."""
+    assert memory.outputs("fp16", SHAPE, sample) == 2 * (2_048_000 + 400_000_000)
+    packed = replace(sample, embedded=True)
+    assert memory.outputs("fp16", SHAPE, packed) == 2 * (2_048_000 + 400_000_000 + 50_000_000)
+    found = memory.look(settings, BASE, CPU, host=80 * GB, disk=5e8, sample=sample).findings
+    assert [(f.level, f.key, f.value) for f in found] == [("stops", "disk", "500 MB")]

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import pytest
+
+from pipeline.doctor import plan
+from pipeline.doctor.findings import Finding
+from pipeline.doctor.seen import Sample
+from pipeline.doctor.settings import Settings
+from tests.doctor.cases import BASE, with_
+
+
+def problems(settings: Settings, sample: Sample) -> list[tuple[str, str]]:
+    return [(f.level, f.key) for f in plan.look(settings, sample, None).findings]
+
+
+def one(settings: Settings, sample: Sample, key: str) -> Finding:
+    (found,) = [f for f in plan.look(settings, sample, BASE).findings if f.key == key]
+    return found
+
+
+def test_steps_by_hand(settings: Settings, sample: Sample) -> None:
+    """800 training pictures in batches of 128: 6 steps, ten times; a tenth of 60 is warm-up."""
+    images = plan.expected(sample, settings.clean)
+    assert images == pytest.approx({"train": 800, "val": 100, "test": 100})
+    assert plan.steps_of(images, settings.finetune)[1:] == (6, 60, 6)
+    assert problems(settings, sample) == []
+    facts = {fact.name: fact.text for fact in plan.look(settings, sample, None).facts}
+    assert facts == {
+        "images": "train about 800, val about 100, test about 100",
+        "steps": "about 60: 10 epochs of 6",
+        "warm-up": "6 steps up to a learning rate of 0.001",
+    }
+
+
+def test_bad_pictures_are_not_counted(settings: Settings, sample: Sample) -> None:
+    half = replace(sample, bad={"image_missing": 80, "image_too_small": 20})
+    assert plan.expected(half, settings.clean)["train"] == pytest.approx(400)
+
+
+def test_a_split_of_the_users_own_is_kept_and_filled_from_its_train(
+    settings: Settings, sample: Sample
+) -> None:
+    """Of 1,000 a fifth is test; val is a tenth of the 800 others."""
+    own = replace(sample, splits={"train": 160, "test": 40})
+    expected = {"train": 720, "val": 80, "test": 200}
+    assert plan.expected(own, settings.clean) == pytest.approx(expected)
+    unsure = replace(own, whole=False)
+    assert plan.expected(unsure, settings.clean)["test"] == pytest.approx(100)
+
+
+def test_a_batch_above_the_training_pictures_stops(settings: Settings, sample: Sample) -> None:
+    found = one(with_(settings, "finetune", batch_size=1024), sample, "finetune.batch_size")
+    assert found.level == "stops"
+    assert found.problem == (
+        "about 800 training pictures are expected: no batch is full, so no step"
+    )
+    assert found.remedy == "set it to 400, or add data"
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ({"train": 0.9, "val": 0.1, "test": 0.0}, ("stops", "clean.split.test")),
+        ({"train": 0.9, "val": 0.0, "test": 0.1}, ("stops", "clean.split.val")),
+        ({"train": 0.89, "val": 0.1, "test": 0.01}, ("hurts", "clean.split.test")),
+        ({"train": 0.895, "val": 0.005, "test": 0.1}, ("hurts", "clean.split.val")),
+    ],
+)
+def test_a_split_too_small_is_a_problem(
+    settings: Settings, sample: Sample, shares: dict[str, float], expected: tuple[str, str]
+) -> None:
+    assert problems(with_(settings, "clean", split=shares), sample) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "level"),
+    [
+        ({"warmup": 0.0}, "finetune.warmup", "note"),
+        ({"warmup": 0.99}, "finetune.warmup", "hurts"),
+        ({"batch_size": 16}, "finetune.batch_size", "hurts"),
+        ({"batch_size": 500}, "finetune.batch_size", "note"),
+        ({"epochs": 1}, "finetune.epochs", "hurts"),
+    ],
+)
+def test_settings_that_harm_a_training(
+    settings: Settings, sample: Sample, values: dict[str, object], key: str, level: str
+) -> None:
+    chosen = with_(settings, "finetune", lr=1e-5, **values)
+    assert one(chosen, sample, key).level == level
+
+
+def test_a_learning_rate_for_training_from_scratch_is_told(
+    settings: Settings, sample: Sample
+) -> None:
+    assert one(settings, sample, "finetune.lr").level == "hurts"
+    own = plan.look(settings, sample, replace(BASE, known=False)).findings
+    low = plan.look(with_(settings, "finetune", lr=1e-4), sample, BASE).findings
+    assert own == low == []
