@@ -190,7 +190,9 @@ def _near_precision(rows: pd.DataFrame, folder: Path) -> dict[str, int]:
     """Of the pairs of near-duplicates found, how many are copies of one picture."""
     near = pq.read_table(folder / "clean" / NEAR_IMAGES_FILE).to_pandas()
     known = rows.dropna(subset=["image_id"])
-    origin = known["of"].where(known["defect"].isin([*NEAR, "exact_copy"]), known["image"])
+    origin = known["of"].where(
+        known["defect"].isin([*NEAR, "exact_copy", "png_as_jpg"]), known["image"]
+    )
     picture = dict(zip(known["image_id"], origin.fillna(known["image"]), strict=True))
     contents = rows.dropna(subset=["image_id"]).drop_duplicates("image").set_index("image")
     content = contents["image_id"].to_dict()

@@ -1,6 +1,7 @@
 """Hugging Face data sets: Parquet with the images' bytes, and folders of save_to_disk (Arrow)."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def saved_files(folder: Path) -> list[Path]:
         listed = _names(part / STATE, "_data_files")
         for entry in listed:
             name = entry.get("filename") if isinstance(entry, dict) else entry
-            if not isinstance(name, str) or "/" in name or not (part / name).is_file():
+            if not isinstance(name, str) or "/" in name or not os.path.isfile(part / name):
                 raise DataError(f"{part / STATE} names {name!r}, which is no file beside it")
             found.append(part / name)
     return found
@@ -100,10 +101,12 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     if file.suffix == ".parquet":
         with pq.ParquetFile(file) as table:
             for batch in table.iter_batches(batch_size=ROWS):
+                batch.validate(full=True)
                 yield from batch.to_pylist()
         return
     with pa.memory_map(str(file)) as stream, pa.ipc.open_stream(stream) as reader:
         for batch in reader:
+            batch.validate(full=True)  # offsets of a broken file lead out of its memory
             for start in range(0, batch.num_rows, ROWS):
                 yield from batch.slice(start, ROWS).to_pylist()
 

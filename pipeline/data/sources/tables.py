@@ -1,5 +1,6 @@
 """Captions files: CSV, TSV, JSONL, Parquet, whose rows name image files."""
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 from pipeline.data.sources.rows import BadRow, Row
 from pipeline.errors import DataError
 
+# Python's own handler for lone bytes knows no UTF-16.
+codecs.register_error("cliptune-lone", lambda error: ("\udc80", error.end))  # type: ignore[attr-defined]
+
 MAX_FIELD = 1_000_000
 MAX_LINE = 16_000_000
 """Characters of a line of JSON; a longer one is no row."""
@@ -20,7 +24,8 @@ MAX_LINE = 16_000_000
 def read_csv(file: Path, *, delimiter: str = ",") -> Iterator[Row | BadRow]:
     """Rows of a CSV whose first line names the columns; UTF-8, or UTF-16 with its mark."""
     csv.field_size_limit(MAX_FIELD)
-    with file.open(encoding=_encoding(file), errors="surrogateescape", newline="") as lines:
+    encoding, errors = _encoding(file)
+    with file.open(encoding=encoding, errors=errors, newline="") as lines:
         reader = csv.reader(_bounded(lines), delimiter=delimiter)
         try:
             header = next(reader, None)
@@ -53,7 +58,8 @@ def read_tsv(file: Path) -> Iterator[Row | BadRow]:
 
 def read_jsonl(file: Path) -> Iterator[Row | BadRow]:
     """One JSON object a line; empty lines are none."""
-    with file.open(encoding=_encoding(file), errors="surrogateescape") as lines:
+    encoding, errors = _encoding(file)
+    with file.open(encoding=encoding, errors=errors) as lines:
         for line in _bounded(lines):
             if not line.strip():
                 continue
@@ -73,6 +79,7 @@ def read_parquet(file: Path) -> Iterator[Row | BadRow]:
     try:
         with pq.ParquetFile(file) as table:
             for batch in table.iter_batches(batch_size=8192):
+                batch.validate(full=True)
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{file} is not a Parquet file that can be read: {error}") from None
@@ -109,10 +116,13 @@ def list_of(text: str) -> Any:
     return text
 
 
-def _encoding(file: Path) -> str:
+def _encoding(file: Path) -> tuple[str, str]:
+    """The encoding, and what becomes of bytes that are none of it: signs that are rejected."""
     with file.open("rb") as start:
         mark = start.read(2)
-    return "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if mark in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16", "cliptune-lone"
+    return "utf-8-sig", "surrogateescape"
 
 
 def _bounded(lines: Any) -> Iterator[str]:
