@@ -2,20 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pipeline import params as params_of
 from pipeline.clip import model as clip_model
 from pipeline.clip.model import Clip
 from pipeline.params import Params
+from tests.drawing import COLOURS, ROOT, draw
 
-ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
-
-COLOURS = {"red": (200, 30, 30), "green": (30, 160, 40), "blue": (40, 60, 200), "grey": (90,) * 3}
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +33,6 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip("real data is not beside this checkout")
     return REAL
-
-
-def draw(path: Path, colour: tuple[int, int, int], *, seed: int = 0, size: tuple[int, int]) -> None:
-    """A noisy JPEG or PNG of one colour; another seed is another picture."""
-    noise = np.random.default_rng(seed).integers(-25, 26, size=(*size[::-1], 3))
-    pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture

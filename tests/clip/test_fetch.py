@@ -8,9 +8,9 @@ from pathlib import Path
 import open_clip
 import safetensors.torch
 import torch
-from conftest import ROOT
 
 from pipeline.artifacts import read_json
+from tests.drawing import ROOT
 
 SNAPSHOT = "0" * 40
 

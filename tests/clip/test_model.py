@@ -7,7 +7,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import COLOURS, draw
 from PIL import Image
 
 from pipeline import paths
@@ -17,6 +16,7 @@ from pipeline.clip.embed import embed_texts, truncated
 from pipeline.clip.model import Clip
 from pipeline.errors import ModelError
 from pipeline.registry import bundle
+from tests.drawing import COLOURS, draw
 
 CPU = torch.device("cpu")
 

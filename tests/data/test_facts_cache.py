@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, draw
 
 from pipeline.data import facts_cache
 from pipeline.data.facts import ImageFacts
 from pipeline.data.facts_cache import KEPT, SETTLED_NS, FactsCache, Reader, State
 from pipeline.data.inspection import Inspector, Request
 from pipeline.params import Params, ValidateParams
+from tests.drawing import ROOT, draw
 
 RED = (200, 30, 30)
 FACTS = ImageFacts("ab" * 32, 30, 20, "PNG", "RGB", 77.125, bytes(range(256)))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw
 from PIL import Image, ImageCms
 
 from pipeline.data.images import UPRIGHT, UnsupportedModeError, inside, open_image
 from pipeline.data.places import Place
+from tests.drawing import draw
 
 RED = (200, 30, 30)
 SIZE = (40, 30)

@@ -16,6 +16,7 @@ from pipeline.errors import TrainingError
 from pipeline.evaluation.retrieval import recalls
 from pipeline.params import Params
 from pipeline.training.finetune import Fit, fit
+from tests.drawing import ROOT
 
 Logged = list[tuple[int, dict[str, float]]]
 
@@ -55,11 +56,7 @@ def test_it_learns_eight_pairs_by_heart(tiny: Clip, pictures: Path, defaults: Pa
     assert losses[-1] < losses[0] / 4
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit(
-    pictures: Path, defaults: Params, request: pytest.FixtureRequest
-) -> None:
-    from conftest import ROOT
-
+def test_the_same_seed_gives_the_same_weights_to_the_bit(pictures: Path, defaults: Params) -> None:
     from pipeline.clip import model
 
     config = ROOT / "samples" / "base_model" / "scenes-resnet.json"

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import draw
 from PIL import Image
 
 from pipeline.data.places import Place
@@ -19,6 +18,7 @@ from pipeline.data.sources.batches import Batch, Source
 from pipeline.data.sources.detect import open_source
 from pipeline.errors import ConfigError, DataError
 from pipeline.params import Columns, DataParams
+from tests.drawing import draw
 
 AUTO = Columns(image="auto", caption="auto", label="auto", group=None, split="auto")
 CAPTIONS = {"a": ["a red star, big"], "b": ['a "blue" disc', "ein großer Stern ★"]}
