@@ -26,7 +26,7 @@ from loky.process_executor import ProcessPoolExecutor as LokyExecutor
 from PIL import Image
 
 from pipeline import params as params_of
-from pipeline.data.facts_cache import SETTLED_NS
+from pipeline.data.file_state import SETTLED_NS
 from pipeline.data.inspection import Inspector
 from pipeline.data.workers import CHUNK, ONE_THREAD, worker_count
 from pipeline.params import Params
@@ -35,6 +35,7 @@ COUNT = int(os.environ.get("CLIPTUNE_BENCH_IMAGES", "20000"))
 PICTURES = 400
 TURNS = 20
 BATCH = 250
+LIMITS = params_of.load(Params).limits
 GOALS = {"speed_of_bare_loop": 0.9, "second_run_share": 0.05, "memory_growth": 1.2}
 """The first at least, the others at most."""
 
@@ -114,13 +115,12 @@ def in_turns(root: Path, files: list[str]) -> tuple[list[float], list[float]]:
 
     What starting the processes takes is in the Inspector's first turn and not in the loop's.
     """
-    limits = params_of.load(Params).limits
     size = -(-len(files) // TURNS)
     bare: list[float] = []
     ours: list[float] = []
     pool = LokyExecutor(worker_count(), context=get_context("loky"), env=ONE_THREAD)
     list(bare_loop(pool, root, files[: 2 * CHUNK]))
-    with Inspector(root, limits, cache=root / "facts.sqlite") as inspector:
+    with Inspector(root, LIMITS, cache=root / "facts.sqlite") as inspector:
         for turn, start in enumerate(range(0, len(files), size)):
             part = files[start : start + size]
             requests = [(file, None, None) for file in part]
@@ -153,9 +153,8 @@ def decoded(paths: list[str]) -> int:
 
 def inspect(root: Path, files: list[str], cache: Path | None) -> None:
     """A look at all the files by batches, as validate takes it, processes started and ended."""
-    limits = params_of.load(Params).limits
     size = len(files) if cache else BATCH
-    with Inspector(root, limits, cache=cache) as inspector:
+    with Inspector(root, LIMITS, cache=cache) as inspector:
         for start in range(0, len(files), size):
             found = inspector.inspect([(f, None, None) for f in files[start : start + size]])
             if any(facts.problem for facts in found):

@@ -14,15 +14,13 @@ import sys
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import PIL
 from PIL import features
 
 from pipeline.data.facts import LASTING, ImageFacts
-
-SETTLED_NS = 2_000_000_000
-"""A file that changed this shortly before it was looked at may change again unseen: git's rule."""
+from pipeline.data.file_state import State
 
 KEPT = 20
 REFRESHED = 5
@@ -46,34 +44,16 @@ CREATE INDEX files_used ON files (used);
 """
 _FACTS = "width, height, format, mode, brightness, signature, problem, value, checksum"
 
+_KNOWN = (
+    f"SELECT file, state, files.image_id, min(files.used, facts.used), {_FACTS} "  # noqa: S608
+    "FROM files JOIN facts ON facts.image_id = files.image_id AND decoder = ?"
+)
+
 FAILURES = (sqlite3.Error, UnicodeDecodeError, OSError)
 """What a file raises that is locked, out of reach or damaged; where the damage is in SQLite's own
 texts, the module fails at decoding them."""
 
 Row = tuple[Any, ...]
-
-
-class State(NamedTuple):
-    """What changes when a file does, and when it was looked at."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    looked_ns: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result, looked_ns: int) -> "State":
-        """The state that a look at the file gave."""
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, looked_ns)
-
-    def settled(self) -> bool:
-        """Whether a change after the look would show."""
-        return max(self.mtime_ns, self.ctime_ns) < self.looked_ns - SETTLED_NS
-
-    def packed(self) -> bytes:
-        """The state as bytes, for comparison."""
-        return b"".join(value.to_bytes(16, "big", signed=True) for value in self[:4])
 
 
 def decoder() -> bytes:
@@ -134,24 +114,20 @@ class FactsCache:
         """The facts of those files that are as they were when last looked at."""
         names = {os.fsencode(file): file for file in states}
         found: dict[str, ImageFacts] = {}
-        stale: list[tuple[int, bytes]] = []
-        stale_files: list[tuple[int, bytes]] = []
+        stale: list[Row] = []
+        stale_files: list[Row] = []
         keys = list(names)
         for start in range(0, len(keys), _ASKED):
             part = keys[start : start + _ASKED]
-            asked = (
-                f"SELECT file, state, files.image_id, min(files.used, facts.used), {_FACTS} "  # noqa: S608
-                "FROM files JOIN facts ON facts.image_id = files.image_id AND decoder = ? "
-                f"WHERE file IN ({','.join('?' * len(part))})"
-            )
+            asked = f"{_KNOWN} WHERE file IN ({','.join('?' * len(part))})"
             for key, state, image_id, used, *row in self._rows(asked, (self.decoder, *part)):
-                facts = _checked(_hex(image_id), row)
-                if facts is None or key not in names:
+                facts, file = _checked(_hex(image_id), row), names.get(key)
+                if facts is None or file is None:
                     self._failed(sqlite3.DatabaseError("damaged"))
                     return found
-                if state != states[names[key]].packed():
+                if state != states[file].packed():
                     continue
-                found[names[key]] = facts
+                found[file] = facts
                 if used < self._run - REFRESHED:
                     stale.append((self._run, image_id))
                     stale_files.append((self._run, key))

@@ -13,7 +13,7 @@ What the formats hold becomes RGB of 8 bits by these rules:
     32-bit integers              as 16 bits where all of them fit; else rejected by name
     floating point               rejected by name: nothing tells the range
 
-Imports Pillow and numpy alone, for worker processes start with it.
+Imports Pillow alone, for worker processes start with it; numpy comes with a picture of 16 bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -66,6 +65,9 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation (EXIF 2.32, tag 0x0112); 1 is upright already."""
+
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""Orientations by which width and height change places."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DESCRIPTIVE = frozenset({b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME"})
@@ -110,17 +112,30 @@ def opened(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(_undescribed(content)), formats=FORMATS)
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says, or as it is where the EXIF can't be read."""
+def reduce(picture: Image.Image, size: tuple[int, int]) -> None:
+    """Have an opened JPEG decoded at the smallest of 1, 1/2, 1/4, 1/8 that leaves `size` of it.
+
+    The scale is that of JPEG's inverse cosine transform. Other formats are left alone.
+    """
+    if isinstance(picture, JpegImagePlugin.JpegImageFile):
+        picture.draft(None, size)
+
+
+def orientation(picture: Image.Image) -> int:
+    """The EXIF orientation of a loaded picture, 1…8; 1 where there is none that can be read."""
     try:
-        orientation = picture.getexif().get(ORIENTATION, 1)
+        said = picture.getexif().get(ORIENTATION, 1)
     except MemoryError:
         raise
     except Exception:  # Pillow's EXIF reader raises whatever a broken block provokes
-        return picture
-    if not isinstance(orientation, int) or orientation not in UPRIGHT:
-        return picture
-    return picture.transpose(UPRIGHT[orientation])
+        return 1
+    return said if isinstance(said, int) and said in UPRIGHT else 1
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says, or as it is where the EXIF can't be read."""
+    turn = UPRIGHT.get(orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -149,6 +164,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
     Pillow's own conversion would turn all values above 255 white.
     """
+    import numpy as np  # noqa: PLC0415  (rarely needed, and a third of a worker's start)
+
     values = np.asarray(picture)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise UnsupportedModeError(picture.mode)

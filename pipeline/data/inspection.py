@@ -1,9 +1,11 @@
 """Looking at every image of a source: where it lies, what it is, and what is wrong with it."""
 
+import contextlib
+import gc
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -11,13 +13,17 @@ from typing import NamedTuple, Self
 
 from pipeline.data.decoding import Task
 from pipeline.data.facts import ImageFacts, judge
-from pipeline.data.facts_cache import FactsCache, State
+from pipeline.data.facts_cache import FactsCache
+from pipeline.data.file_state import State
 from pipeline.data.images import inside
 from pipeline.data.workers import Workers
 from pipeline.params import ValidateParams
 
 Request = tuple[str, int | None, int | None]
 """A file, from the root, and where the image is a part of it offset and length."""
+
+LOOKED_UP = 2_000
+"""Files asked for at once."""
 
 FOLDERS = 65_536
 """Real paths of folders that are kept at hand."""
@@ -87,11 +93,14 @@ class Inspector:
         Files start from the root, or from `packed`: those are written anew before each run, so the
         cache knows their images by content alone.
         """
+        with _collector_off():
+            return self._inspected(requests, packed)
+
+    def _inspected(self, requests: Sequence[Request], packed: Path | None) -> list[ImageFacts]:
         root = self._root if packed is None else packed
         known, found = self._located(root, dict.fromkeys(requests))
         if self._cache is not None and packed is None:
-            states = {where.key: where.state for where in found.values()}
-            by_key = self._cache.known(states)
+            by_key = self._known(self._cache, {w.key: w.state for w in found.values()})
             known |= {r: by_key[where.key] for r, where in found.items() if where.key in by_key}
         missing = [request for request in found if request not in known]
         examined = list(self._workers.examine([found[request].task for request in missing]))
@@ -105,6 +114,20 @@ class Inspector:
         judged = {request: judge(facts, self._limits) for request, facts in known.items()}
         return [judged[request] for request in requests]
 
+    def _known(self, cache: FactsCache, states: dict[str, State]) -> dict[str, ImageFacts]:
+        """What the cache knows of files.
+
+        Those that changed last come first: if they are new, processes start while it goes on.
+        """
+        newest = sorted(states, key=lambda key: states[key].ctime_ns, reverse=True)
+        found: dict[str, ImageFacts] = {}
+        for start in range(0, len(newest), LOOKED_UP):
+            part = newest[start : start + LOOKED_UP]
+            found |= cache.known({key: states[key] for key in part})
+            if len(found) < start + len(part):
+                self._workers.start()
+        return found
+
     def _located(
         self, root: Path, requests: dict[Request, None]
     ) -> tuple[dict[Request, ImageFacts], dict[Request, _Found]]:
@@ -117,8 +140,8 @@ class Inspector:
         for request in requests:
             name, offset, length = request
             if name not in files:
-                folder, last = os.path.split(name)
-                files[name] = _file(root, name, folder_of(folder), last)
+                cut = name.rfind("/") + 1
+                files[name] = _file(root, name, folder_of(name[:cut]), name[cut:])
             file = files[name]
             if isinstance(file, ImageFacts):
                 wrong[request] = file
@@ -153,6 +176,21 @@ def _file(root: Path, name: str, folder: str | None, last: str) -> _File | Image
     if not stat.S_ISREG(found.st_mode):  # a folder; or a pipe, on which reading would never end
         return ImageFacts(problem="image_missing", value=name)
     return _File(path, State.of(found, looked))
+
+
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Don't look for cycles while a hundred thousand small things are made and kept.
+
+    That took a quarter of a look at files that had not changed.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _real_folder(root: Path, folder: str) -> str | None:

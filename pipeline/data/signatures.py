@@ -9,19 +9,12 @@ Stretching makes a cropped or rescaled copy differ by a scale and a shift along 
 precision at which 32 recognises 99, as fine texture leaves too much behind after registration.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 32
 COLOUR_SIDE = SIDE // 2
 SIZE = SIDE * SIDE + 2 * COLOUR_SIDE * COLOUR_SIDE
 """Bytes of a signature."""
-
-Signatures = NDArray[np.uint8]
-"""(N, SIZE): a signature a row."""
 
 
 def signature(picture: Image.Image) -> bytes:
@@ -38,25 +31,3 @@ def signature(picture: Image.Image) -> bytes:
     half = (COLOUR_SIDE, COLOUR_SIDE)
     colours = (band.resize(half, Image.Resampling.BOX).tobytes() for band in (blue, red))
     return b"".join((luma.tobytes(), *colours))
-
-
-def stack(signatures: Sequence[bytes]) -> Signatures:
-    """Signatures as rows of one array; ValueError names the first of another length."""
-    for row, one in enumerate(signatures):
-        if len(one) != SIZE:
-            raise ValueError(f"signature {row} has {len(one)} bytes, not {SIZE}: made by another")
-    return np.frombuffer(b"".join(signatures), np.uint8).reshape(len(signatures), SIZE)
-
-
-def planes(
-    signatures: Signatures,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Luma (N, SIDE, SIDE), blue and red difference (N, COLOUR_SIDE, COLOUR_SIDE); views."""
-    count, luma = len(signatures), SIDE * SIDE
-    blue, red = np.split(signatures[:, luma:], 2, axis=1)
-    shape = (count, COLOUR_SIDE, COLOUR_SIDE)
-    return (
-        signatures[:, :luma].reshape(count, SIDE, SIDE),
-        blue.reshape(shape),
-        red.reshape(shape),
-    )

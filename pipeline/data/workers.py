@@ -53,7 +53,7 @@ def patience(max_pixels: int) -> float:
 
 
 class Workers:
-    """Processes that examine images; use it as a context manager. They start at the first image."""
+    """Processes that examine images; a context manager. They start with the first image."""
 
     def __init__(
         self,
@@ -86,9 +86,14 @@ class Workers:
         """End the processes."""
         self._stop()
 
+    def start(self) -> None:
+        """Start the processes, unless they run; does not wait for them."""
+        if self._pool is None:
+            self._submit([])
+
     def examine(self, tasks: Sequence[Task]) -> Iterator[ImageFacts]:
         """The facts of each image, in the order of the tasks."""
-        size = max(1, min(CHUNK, len(tasks) // (2 * self._count)))
+        size = max(1, min(CHUNK, len(tasks) // (8 * self._count)))
         waiting = deque(list(tasks[at : at + size]) for at in range(0, len(tasks), size))
         flying: deque[tuple[list[Task], Future[list[ImageFacts]]]] = deque()
         while waiting or flying:

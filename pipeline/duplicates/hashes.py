@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.signatures import Signatures, planes
+from pipeline.duplicates.planes import Signatures, planes
 
 Hashes = NDArray[np.uint64]
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.data.signatures import SIZE, Signatures, stack
+from pipeline.data.signatures import SIZE
 from pipeline.duplicates.index import Pairs, candidates
+from pipeline.duplicates.planes import Signatures, stack
 from pipeline.duplicates.registration import similarities
 
 TWINS = 8

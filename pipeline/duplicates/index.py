@@ -15,8 +15,8 @@ candidates by Hamming distance; a pair stays when either of the two keeps it.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.signatures import Signatures
 from pipeline.duplicates.hashes import Hashes, hashes
+from pipeline.duplicates.planes import Signatures
 
 Pairs = NDArray[np.int64]
 """(P, 2): rows a < b, sorted."""

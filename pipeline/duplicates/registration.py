@@ -22,7 +22,8 @@ Legend: P pairs, S pixels a side, 6 unknowns: scale and shift of x, of y, gain, 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.signatures import SIDE, Signatures, planes
+from pipeline.data.signatures import SIDE
+from pipeline.duplicates.planes import Signatures, planes
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ import pytest
 
 from pipeline.data import facts_cache
 from pipeline.data.facts import ImageFacts
-from pipeline.data.facts_cache import KEPT, SETTLED_NS, FactsCache, Reader, State
+from pipeline.data.facts_cache import KEPT, FactsCache, Reader
+from pipeline.data.file_state import SETTLED_NS, State
 from pipeline.data.inspection import Inspector, Request
 from pipeline.params import Params, ValidateParams
 from tests.drawing import ROOT, draw
@@ -107,7 +107,7 @@ def test_a_moved_file_is_read_and_not_decoded(
     source = Path(shutil.copytree(source, tmp_path / "own"))
     first, _ = look(source, limits, cache)
     kept = FactsCache(cache)
-    told = replace(first[0], brightness=1.5)
+    told = first[0]._replace(brightness=1.5)
     kept.add([(None, State(0, 0, 0, 0, 0), told)])
     kept.close()
     (source / "00.png").rename(source / "moved.png")
@@ -267,7 +267,7 @@ def test_two_processes_at_once_find_the_same(
 
 def test_what_no_run_asks_for_is_forgotten(tmp_path: Path) -> None:
     state = State(1, 0, 0, 1, looked_ns=time.time_ns())
-    other = replace(FACTS, image_id="cd" * 32)
+    other = FACTS._replace(image_id="cd" * 32)
     cache = FactsCache(tmp_path / "facts.sqlite")
     cache.add([("used", state, FACTS), ("unused", state, other)])
     cache.close()
@@ -292,7 +292,7 @@ def test_above_its_size_only_what_is_in_use_stays(
         FactsCache(tmp_path / "facts.sqlite").close()
     monkeypatch.setattr(facts_cache, "MAX_BYTES", 1)
     cache = FactsCache(tmp_path / "facts.sqlite")
-    cache.add([("new", state, replace(FACTS, image_id="cd" * 32))])
+    cache.add([("new", state, FACTS._replace(image_id="cd" * 32))])
     cache.close()
     cache = FactsCache(tmp_path / "facts.sqlite")
     assert list(cache.known({"old": state, "new": state})) == ["new"]

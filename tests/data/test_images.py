@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.data.images import UPRIGHT, UnsupportedModeError, inside, open_image
+from pipeline.data.facts import examine
+from pipeline.data.images import ORIENTATION, UPRIGHT, UnsupportedModeError, inside, open_image
 from pipeline.data.places import Place
+from pipeline.data.signatures import signature
 from tests.drawing import draw
 
 RED = (200, 30, 30)
@@ -267,3 +269,50 @@ def test_a_link_out_of_the_root_is_outside(tmp_path: Path) -> None:
     (tmp_path / "root" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     assert inside(tmp_path / "root", "link.jpg") is None
     assert inside(tmp_path / "root", "sub/../a.jpg") == (tmp_path / "root" / "a.jpg").resolve()
+
+
+def photograph() -> Image.Image:
+    """640×480 with detail in every block."""
+    noise = np.random.default_rng(0).integers(-20, 21, (480, 640, 3))
+    soft = np.asarray(gradient().resize((640, 480), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray(np.clip(soft + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_reduced_jpeg_tells_of_the_whole_picture(progressive: bool) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    stream = io.BytesIO()
+    photograph().save(stream, "JPEG", quality=80, exif=exif, progressive=progressive)
+    facts = examine(stream.getvalue(), "id", max_pixels=10**6)
+    assert (facts.width, facts.height) == (480, 640)
+    whole = signature(photograph().transpose(Image.Transpose.ROTATE_270))
+    levels = np.frombuffer(facts.signature, np.uint8).astype(int) - np.frombuffer(whole, np.uint8)
+    assert np.abs(levels).max() <= 8
+    assert np.abs(levels).mean() < 1
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_reduced_jpeg_breaks_where_the_whole_one_does(progressive: bool) -> None:
+    """Cut anywhere, to the last byte of the picture, and with bytes overwritten."""
+    stream = io.BytesIO()
+    photograph().save(stream, "JPEG", quality=80, progressive=progressive)
+    content = stream.getvalue()
+    cuts = [content[: len(content) * k // 40] for k in range(1, 40)]
+    cuts += [content[:-k] for k in (1, 2, 3, 4, 64)]
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        at = int(rng.integers(600, len(content) - 8))
+        cuts.append(content[:at] + rng.bytes(8) + content[at + 8 :])
+    for cut in cuts:
+        assert (examine(cut, "id", max_pixels=10**6).problem is None) == whole_decodes(cut)
+    assert sum(examine(cut, "id", max_pixels=10**6).problem is not None for cut in cuts) > 40
+
+
+def whole_decodes(content: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+    except OSError:
+        return False
+    return True

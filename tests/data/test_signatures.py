@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.data.signatures import COLOUR_SIDE, SIDE, SIZE, planes, signature, stack
+from pipeline.data.signatures import COLOUR_SIDE, SIDE, SIZE, signature
+from pipeline.duplicates.planes import planes, stack
 
 
 def gradient(width: int, height: int) -> Image.Image:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance
 
-from pipeline.data.signatures import SIZE, Signatures, signature, stack
+from pipeline.data.signatures import SIZE, signature
 from pipeline.duplicates.groups import group_of
 from pipeline.duplicates.images import TWINS, near_pairs
+from pipeline.duplicates.planes import Signatures, stack
 from samples.scenes import damage
 from samples.scenes.scene import make_scene
 

@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.signatures import SIZE, Signatures, signature, stack
+from pipeline.data.signatures import SIZE, signature
 from pipeline.duplicates.hashes import COLOUR, CUT, LUMA, ORDER, VIEWS, hashes
 from pipeline.duplicates.index import MOST_BITS, NEAR, NEAREST, candidates
+from pipeline.duplicates.planes import Signatures, stack
 
 
 def blobs(seed: int) -> Image.Image:

@@ -3,8 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from pipeline.data.signatures import signature, stack
+from pipeline.data.signatures import signature
 from pipeline.duplicates import registration
+from pipeline.duplicates.planes import stack
 from pipeline.duplicates.registration import similarities
 
 
