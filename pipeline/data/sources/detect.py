@@ -5,6 +5,7 @@ dataset_dict.json); a captions file (.csv, .tsv, .jsonl); tar files; Parquet, wi
 with paths; a COCO JSON; images with .txt files beside them; folders of images.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -126,13 +127,15 @@ def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[P
             return none | {"coco": [named] if coco.is_coco(named) else []}
         with_bytes = named.suffix.lower() == ".parquet" and _has_images(named)
         return none | {"parquet_images" if with_bytes else "table": [named]}
-    top = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    saved = (folder / embedded.STATE).is_file() or (folder / embedded.PARTS).is_file()
-    texts = [f for f in top if f.suffix.lower() in (".csv", ".tsv", ".jsonl")]
-    tars = _below(folder, shards.SUFFIXES)
-    parquets = [] if tars else _below(folder, (".parquet",))
+    names = _listed(folder)
+    top = [name for name in names if "/" not in name]
+    saved = embedded.STATE in top or embedded.PARTS in top
+    texts = _ending(folder, top, (".csv", ".tsv", ".jsonl"))
+    tars = _unlinked(_ending(folder, names, shards.SUFFIXES))
+    parquets = [] if tars else _unlinked(_ending(folder, names, (".parquet",)))
     with_bytes = bool(parquets) and _has_images(parquets[0])
-    jsons = [*top, *sorted((folder / "annotations").glob("*.json"))]
+    annotated = [name for name in names if name.startswith("annotations/")]
+    jsons = _ending(folder, [*top, *annotated], (".json",))
     images = _image_files(folder, root)
     beside = images and any(_has_text(folder / root, path) for path in images[:LOOKED_AT])
     return {
@@ -140,7 +143,7 @@ def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[P
         "table": texts or ([] if with_bytes else parquets),
         "shards": tars,
         "parquet_images": parquets if with_bytes else [],
-        "coco": [f for f in jsons if f.suffix.lower() == ".json" and coco.is_coco(f)],
+        "coco": [file for file in jsons if coco.is_coco(file)],
         "sidecar": [folder] if beside else [],
         "class_folders": [folder] if any("/" in path for path in images) else [],
     }
@@ -157,17 +160,33 @@ def _one_table(folder: Path, kind: str, files: list[Path], named: Path | None) -
     raise DataError(f"{folder} holds several captions files ({names}): name one in data.captions")
 
 
-def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files in the folder or one below it, links left out."""
-    found = [*folder.iterdir(), *(f for d in folder.iterdir() if d.is_dir() for f in _inside(d))]
-    named = (f for f in found if f.name.lower().endswith(suffixes) and not f.name.startswith("."))
-    return sorted(f for f in named if f.is_file() and not f.is_symlink())
+def _listed(folder: Path) -> list[str]:
+    """Files in the folder and in those right below it, sorted; hidden ones left out.
+
+    One listing, and no look at any file but a link: a folder may hold a million of them. Links
+    below, and to folders, are left out.
+    """
+    names = []
+    for entry in _visible(folder):
+        if entry.is_file():
+            names.append(entry.name)
+        elif entry.is_dir(follow_symlinks=False):
+            below = (e for e in _visible(Path(entry.path)) if e.is_file(follow_symlinks=False))
+            names += [f"{entry.name}/{e.name}" for e in below]
+    return sorted(names)
 
 
-def _inside(folder: Path) -> list[Path]:
-    if folder.is_symlink() or folder.name.startswith("."):
-        return []
-    return list(islice(folder.iterdir(), SEEN))
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _ending(folder: Path, names: list[str], suffixes: tuple[str, ...]) -> list[Path]:
+    return [folder / name for name in names if name.lower().endswith(suffixes)]
+
+
+def _unlinked(files: list[Path]) -> list[Path]:
+    return [file for file in files if not file.is_symlink()]
 
 
 def _image_files(folder: Path, root: str) -> list[str]:
