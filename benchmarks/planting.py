@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import shutil
 import struct
 import zlib
@@ -18,6 +19,9 @@ from samples.scenes.scene import make_scene
 
 TEXT = ("html_tags", "html_entities", "mojibake", "url", "email", "hashtags", "boilerplate")
 """What is planted of samples/scenes/dirt.py."""
+
+UNTIDY = re.compile(r"\s[,.!?](?:\s|$)")
+"""A space before a mark: such a caption is dirty as it is, and cleaning rightly mends that too."""
 
 Damage = Callable[[bytes, random.Random], bytes | None]
 
@@ -88,7 +92,8 @@ def plant(rows: pd.DataFrame, pictures: Path, folder: Path, *, each: int) -> pd.
     """Write a source to `folder`: `rows` (image, caption, label), with `each` of every defect.
 
     Broken files and copies are new rows under new names, so that every original stays; dirty
-    captions take the place of clean ones. Returns the truth: source_row, image, defect, detail, of.
+    captions take the place of clean ones (never of one dirty as it is). Returns the truth:
+    source_row, image, defect, detail, of.
     """
     draw = random.Random(0)
     (folder / "images").mkdir(parents=True)
@@ -101,9 +106,9 @@ def plant(rows: pd.DataFrame, pictures: Path, folder: Path, *, each: int) -> pd.
         for _ in range(each):
             place = int(order[number % len(order)])
             number += 1
-            if table.loc[place, "defect"]:
-                continue
             caption = str(table.loc[place, "caption"])
+            if table.loc[place, "defect"] or UNTIDY.search(caption):
+                continue
             dirty = DIRT[kind](caption, make_scene(0, number, world="sample"), draw)
             table.loc[place, ["caption", "defect", "detail"]] = [dirty.text, kind, dirty.clean]
     added = []

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.data import splits
 from pipeline.data.pairs import LEAK
+from pipeline.duplicates.across import near_leaks
 from pipeline.params import CleanParams
 
 SHOWN = 5
@@ -42,7 +43,7 @@ def find_leaks(
         told.append(_told(leaking, left, reason=reason, column=column))
     left = placed[reasons.isna()]
     split_of_image = left.drop_duplicates("image_id").set_index("image_id")["split"]
-    near = splits.near_leaks(split_of_image, near_images)
+    near = near_leaks(split_of_image, near_images)
     leaking = left[left["image_id"].isin(near["image"])]
     reasons[leaking.index] = "near_image_in_two_splits"
     told.append(_told_near(leaking, left, near))

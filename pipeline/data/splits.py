@@ -1,7 +1,8 @@
 """The split: a function of (seed, group) alone, so rows added later move nothing.
 
-What stands in two splits leaks: an image, a group, or two pictures that are nearly the same. The
-side that is trained on gives way (val for test, train for both), so the test set never moves.
+What stands in two splits leaks: an image, a group, or two pictures that are nearly the same (these
+in pipeline/duplicates/across.py). The side that is trained on gives way (val for test, train for
+both), so the test set never moves.
 """
 
 import hashlib
@@ -47,21 +48,3 @@ def leaks(pairs: pd.DataFrame, *, by: str = "image_id") -> pd.Series:
     rank = pairs["split"].map(PRECEDENCE).astype("int64")
     first = rank.groupby(pairs[by]).transform("min")
     return rank > first.fillna(rank)
-
-
-def near_leaks(image_split: pd.Series, near: pd.DataFrame) -> pd.DataFrame:
-    """Pairs of near-duplicate images across the split, of which one has to go.
-
-    `image_split` is the split by image id; `near` has the columns a, b, similarity. Returns image
-    (the one to set aside), other (the one that keeps its place), similarity; sorted. Images near a
-    test image go first: one that has gone makes no other go.
-    """
-    known = near[near["a"].isin(image_split.index) & near["b"].isin(image_split.index)]
-    both = pd.concat([known, known.rename(columns={"a": "b", "b": "a"})])
-    both = both.rename(columns={"a": "image", "b": "other"})
-    split, other = both["image"].map(image_split), both["other"].map(image_split)
-    of_test = both[(other == "test") & (split != "test")]
-    rest = (other == "val") & (split == "train")
-    rest &= ~both["image"].isin(of_test["image"]) & ~both["other"].isin(of_test["image"])
-    found = pd.concat([of_test, both[rest]])[["image", "other", "similarity"]]
-    return found.sort_values(["image", "other"], ignore_index=True)

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from pipeline.data.splits import assign, leaks, near_leaks, split_of
+from pipeline.data.splits import assign, leaks, split_of
 from pipeline.params import SplitShares
 
 SHARES = SplitShares(train=0.8, val=0.1, test=0.1)
@@ -61,20 +61,3 @@ def test_a_part_that_the_users_split_lacks_is_cut_from_its_train() -> None:
 def test_a_group_in_two_splits_leaks_and_rows_without_group_do_not() -> None:
     pairs = pd.DataFrame({"group": ["g", "g", None, None], "split": ["val", "train"] * 2})
     assert leaks(pairs, by="group").tolist() == [False, True, False, False]
-
-
-def near(*pairs: tuple[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(pairs, columns=["a", "b"]).assign(similarity=0.95)
-
-
-def test_of_near_duplicates_across_the_split_the_training_side_goes() -> None:
-    split = pd.Series({"a": "train", "b": "test", "c": "val", "d": "train", "e": "train"})
-    found = near_leaks(split, near(("a", "b"), ("b", "c"), ("d", "e"), ("a", "unknown")))
-    assert found[["image", "other"]].to_numpy().tolist() == [["a", "b"], ["c", "b"]]
-
-
-def test_what_has_gone_makes_no_other_go() -> None:
-    """train ~ val ~ test, train not near test: val goes for test, so train may stay."""
-    split = pd.Series({"t": "train", "v": "val", "x": "test"})
-    assert near_leaks(split, near(("t", "v"), ("v", "x"))).image.tolist() == ["v"]
-    assert near_leaks(split, near(("t", "v"))).image.tolist() == ["t"]
