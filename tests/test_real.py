@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from pipeline.captions.clean import clean
-from pipeline.data.pairs import read_pairs, read_rejected
+from pipeline.data.pairs import read_pairs, read_rejected, read_signatures
+from pipeline.duplicates.images import BLOCK, near_pairs
+from pipeline.duplicates.registration import similarities
 from pipeline.params import DataParams, Params
 from pipeline.validation.validate import validate
 
@@ -68,3 +70,35 @@ def test_photographs_on_two_sides_of_a_given_split_are_found(
     assert set(leaks["source_row"]) == expected
     pairs = read_pairs(tmp_path / "clean")
     assert pairs.groupby("image_id")["split"].nunique().max() == 1
+
+
+@pytest.mark.slow
+def test_the_index_finds_what_a_comparison_of_all_pairs_finds(
+    real: Path, defaults: Params, tmp_path: Path
+) -> None:
+    """On photographs, some of which are near-duplicates: the only pair of `exercises`, too."""
+    for name in ("eshop", "exercises"):
+        out = tmp_path / name
+        out.mkdir()
+        data = defaults.data.model_copy(
+            update={
+                "source": str(real / name), "captions": "captions.csv", "image_root": "images"
+            }
+        )  # fmt: skip
+        validated(data, defaults, out)
+        ids, signatures = read_signatures(out / "valid")
+        least = defaults.clean.near_images.min_similarity
+        found = near_pairs(ids, signatures, min_similarity=least)
+        one, two = np.triu_indices(len(ids), 1)
+        alike = np.concatenate(
+            [
+                similarities(signatures[one[i : i + BLOCK]], signatures[two[i : i + BLOCK]])
+                for i in range(0, len(one), BLOCK)
+            ]
+        )
+        expected = {
+            tuple(sorted((ids[i], ids[j])))
+            for i, j in zip(one[alike >= least], two[alike >= least], strict=True)
+        }
+        assert set(zip(found["a"], found["b"], strict=True)) == expected
+        assert len(expected) == (name == "exercises")
