@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ DIRTY = 0.125
 GOALS = {"seconds": 90.0, "gigabytes": 3.0, "power_of_n_log_n": 1.0}
 SLACK = 0.05
 """By so much a fitted power may be above 1, for it is fitted to three noisy times."""
+
+Held = Callable[[psutil.Process], int]
 
 
 def main() -> None:
@@ -144,12 +146,17 @@ def know_images(root: Path) -> None:
     FactsCache(root / "facts").close()
 
 
-def measured(stage: str, root: Path) -> dict[str, float]:
+def resident(process: psutil.Process) -> int:
+    """Bytes of a process that are in memory."""
+    return int(process.memory_info().rss)
+
+
+def measured(stage: str, root: Path, held: Held = resident) -> dict[str, float]:
     """Seconds of the stage's work, in a process of its own, and its peak with its children, GB."""
     command = [sys.executable, "-m", "benchmarks.captions", stage, str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         peak = [0]
-        watcher = threading.Thread(target=watch, args=(process.pid, peak))
+        watcher = threading.Thread(target=watch, args=(process.pid, peak, held))
         watcher.start()
         told = process.communicate()[0]
         watcher.join()
@@ -158,17 +165,15 @@ def measured(stage: str, root: Path) -> dict[str, float]:
     return {"seconds": float(told.split()[-1]), "gigabytes": peak[0] / 1e9}
 
 
-def watch(pid: int, peak: list[int]) -> None:
+def watch(pid: int, peak: list[int], held: Held) -> None:
     """Keep the most memory that a process and its children held at once."""
     try:
         process = psutil.Process(pid)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            held = process.memory_info().rss
-            for child in process.children(recursive=True):
-                held += child.memory_info().rss
-            peak[0] = max(peak[0], held)
+            everyone = [process, *process.children(recursive=True)]
+            peak[0] = max(peak[0], sum(map(held, everyone)))
             time.sleep(0.02)
-    except psutil.Error:  # it has ended
+    except (psutil.Error, OSError):  # it has ended
         return
 
 

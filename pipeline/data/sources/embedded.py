@@ -13,7 +13,11 @@ from pipeline.data.sources.rows import BadRow, Embedded, Row, split_name
 from pipeline.errors import DataError
 
 ROWS = 64
-"""Rows read at a time: each may hold megabytes."""
+READ = 8_000_000
+"""Rows read at a time, and bytes: a row may hold megabytes."""
+
+BUFFER = 1_000_000
+"""Bytes of a column read at once. Otherwise a row group is read whole, and may be a gigabyte."""
 
 INFO, STATE, PARTS = "dataset_info.json", "state.json", "dataset_dict.json"
 
@@ -99,16 +103,27 @@ def _names(file: Path, key: str) -> list[Any]:
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
     if file.suffix == ".parquet":
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=ROWS):
+        with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
+            for batch in table.iter_batches(batch_size=_rows_at_once(table.metadata)):
                 batch.validate(full=True)
                 yield from batch.to_pylist()
         return
     with pa.memory_map(str(file)) as stream, pa.ipc.open_stream(stream) as reader:
         for batch in reader:
             batch.validate(full=True)  # offsets of a broken file lead out of its memory
-            for start in range(0, batch.num_rows, ROWS):
-                yield from batch.slice(start, ROWS).to_pylist()
+            rows = _fitting(batch.nbytes, batch.num_rows)
+            for start in range(0, batch.num_rows, rows):
+                yield from batch.slice(start, rows).to_pylist()
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Rows of the file's largest ones that come to about `READ` bytes."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return min((_fitting(g.total_byte_size, g.num_rows) for g in groups), default=ROWS)
+
+
+def _fitting(size: int, rows: int) -> int:
+    return max(1, min(ROWS, READ * rows // max(1, size)))
 
 
 def _row(
