@@ -4,7 +4,7 @@ Makes pictures of a megabyte each, as files with a table, as tar shards, and as 
 images' bytes, and as a folder of save_to_disk, and runs both stages on each with the defaults in
 params.yaml. The figure is the size of the source over the most memory that the stage's processes
 held together and the system can't take back: pages of files, the source's and libraries', are left
-out. `make bench NAME=streaming`; CLIPTUNE_BENCH_GIGABYTES sets the size of a source, by default 12
+out. `make bench NAME=streaming`; CLIPTUNE_BENCH_GIGABYTES sets the size of a source, by default 16
 (the disk needs three times that).
 """
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks.captions import measured
 
-GIGABYTES = float(os.environ.get("CLIPTUNE_BENCH_GIGABYTES", "12"))
+GIGABYTES = float(os.environ.get("CLIPTUNE_BENCH_GIGABYTES", "16"))
 GOAL = 10.0
 SEGMENT = 65_000
 SEGMENTS = 16

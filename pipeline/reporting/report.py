@@ -140,10 +140,15 @@ def _environment() -> Environment:
         "keep": _keep_together,
         "line": lambda text: printable(text, _LINE_CHARS),
         "plain": _plain,
-        "figure": lambda value: "–" if value is None else f"{value:.3g}",
+        "figure": lambda value: "–" if value is None else _figure(value),
         "number": lambda value: "–" if math.isnan(value) else f"{value:.4g}",
     }
     return environment
+
+
+def _figure(value: float) -> str:
+    """A count in full; a share or a distance to three digits."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
 
 
 def _plain(value: Any) -> str:
