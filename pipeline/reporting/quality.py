@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -75,7 +76,8 @@ def read_quality(valid: Path, clean: Path, quality: Path, *, source: Path, packe
 def _places(valid: Path, leaks: pd.DataFrame, *, source: Path, packed: Path) -> Places:
     """Where the pictures of the leaks lie; those set aside stand among the valid pairs alone."""
     ids = sorted({*leaks["image_id"], *leaks["other_id"]})
-    rows = pq.read_table(valid / PAIRS_FILE, filters=pc.field("image_id").isin(ids))
+    wanted = pc.field("image_id").isin(pa.array(ids, pa.string()))
+    rows = pq.read_table(valid / PAIRS_FILE, filters=wanted)
     return places_of(rows.to_pandas(), source=source, packed=packed)
 
 
