@@ -61,7 +61,10 @@ class ModelParams(Section):
 class EmbedParams(Section):
     """How embeddings are computed and stored."""
 
-    batch_size: Positive
+    batch_size: Literal["auto"] | Positive
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    exact: bool
+    compile: bool
     dtype: Literal["fp16", "fp32"]
 
 

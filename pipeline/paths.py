@@ -1,5 +1,6 @@
 """Where each artifact lives, relative to the work tree. Nothing else spells a path."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -39,8 +40,16 @@ WORK = Path(".cliptune")
 IMAGE_FACTS = WORK / "images.sqlite"
 """What is known of each image's content, so that no run decodes the same bytes again."""
 
+EMBEDDED = WORK / "embeddings"
+"""Vectors by content and by how they were computed, so that no run computes one again."""
+
 GENERAL = WORK / "general"
 """Pictures of general sets that came inside other files."""
+
+
+def shared(path: Path) -> Path:
+    """A path in the main checkout, also from a copy of it that DVC made for an experiment."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 def metrics_file(stage: str) -> Path:

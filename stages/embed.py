@@ -19,6 +19,7 @@ def main() -> None:
             packed=paths.PACKED,
             base=params.model,
             cpu_threads=params.cpu_threads,
+            cache=paths.shared(paths.EMBEDDED),
         )
         run.metrics(found)
 

@@ -1,7 +1,9 @@
 """Which device computes, how exactly, and in what precision."""
 
 import os
+from typing import Any, Literal
 
+import psutil
 import torch
 
 from pipeline.errors import ConfigError
@@ -42,3 +44,41 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def precision(device: torch.device, asked: str) -> Literal["fp32", "bf16", "fp16"]:
+    """The precision of embedding: as asked; auto is bf16 where the device computes in it, or fp32.
+
+    Raises ConfigError for one that the device can't compute in.
+    """
+    if device.type == "cpu":
+        if asked == "fp16":
+            raise ConfigError("embed.precision is fp16, which needs a GPU: set bf16, fp32 or auto")
+        units = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    else:
+        units = torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "auto":
+        return "bf16" if units else "fp32"
+    return asked  # type: ignore[return-value]
+
+
+def described(device: torch.device, *, cpu_threads: int) -> dict[str, Any]:
+    """What of a device decides the last digits of a result."""
+    if device.type == "cpu":
+        return {
+            "kind": "cpu",
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "amx": torch.cpu._is_amx_tile_supported(),
+            "bf16": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+            "threads": cpu_threads,
+        }
+    return {
+        "kind": device.type,
+        "name": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+    }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(psutil.Process().cpu_affinity() or [0])

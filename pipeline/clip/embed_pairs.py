@@ -9,16 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import new_folder, sha256_text, write_json
-from pipeline.clip import device as devices
-from pipeline.clip import store
-from pipeline.clip.embed import embed_images, embed_texts, truncated
-from pipeline.clip.model import load, locate
-from pipeline.clip.pixels import Crops
-from pipeline.data.pairs import read_pairs
-from pipeline.data.places import places_of
+from pipeline.clip import store, work
+from pipeline.clip.cache import as_ids
+from pipeline.clip.spread import everywhere
+from pipeline.clip.tokens import TokenCounter
 from pipeline.params import EmbedParams, ModelParams
 
 SCORES = pa.schema([("pair", pa.int64()), ("score", pa.float32())])
+
+Scores = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def embed_pairs(
@@ -30,49 +29,54 @@ def embed_pairs(
     packed: Path,
     base: ModelParams,
     cpu_threads: int,
+    cache: Path,
 ) -> dict[str, Any]:
     """Embed each image and each distinct caption once; write vectors, scores and the model's hash.
 
-    Files: images.{npy,parquet}, texts.{npy,parquet} (id: SHA-256 of the caption), scores.parquet
-    (pair, cosine of image and caption), model.json. Returns counts, the share of captions
-    cut to the model's context length, and quantiles of the scores.
+    Files: images.parquet and images-00000.npy, …; texts likewise (id: SHA-256 of the caption);
+    scores.parquet (pair, cosine of image and caption); model.json (what the vectors are made with).
+    What `cache` holds is not computed again; what is computed is kept there. Returns counts, the
+    share of captions cut to the model's context length, and quantiles of the scores.
+
+    Raises DataError when images can't be decoded, after all others are embedded, ModelError when
+    the model can't be loaded or a process is lost.
     """
-    device = devices.prepare(cpu_threads=cpu_threads)
-    clip = load(locate(base.pretrained), architecture=base.name)
-    clip.model.to(device)
-    pairs = read_pairs(clean)
-    image_ids = sorted(pairs["image_id"].unique())
-    texts = sorted(pairs["caption"].unique())
-    crops = Crops(clip, places_of(pairs, source=source, packed=packed))
-    size = params.batch_size
-    images = embed_images(clip, crops, image_ids, batch_size=size, device=device)
-    captions = embed_texts(clip, texts, batch_size=size, device=device)
-    score = _scores(pairs, image_ids, texts, images, captions)
-    cut = truncated(clip, texts, batch_size=size)
+    everywhere()
+    job = work.prepare(
+        clean, source, params, packed=packed, base=base, cpu_threads=cpu_threads, cache=cache
+    )
+    work.complete(job, cache=cache)
     with new_folder(folder) as part:
-        store.write(part, "images", image_ids, images, dtype=params.dtype)
-        store.write(part, "texts", [sha256_text(t) for t in texts], captions, dtype=params.dtype)
-        table = pa.table({"pair": pairs["pair"], "score": score}, schema=SCORES)
+        ids = as_ids(job.image_ids)
+        store.write(part, "images", ids, job.images.take, dtype=params.dtype)
+        store.write(part, "texts", as_ids(list(job.texts)), job.captions.take, dtype=params.dtype)
+        score = _scores(job)
+        table = pa.table({"pair": job.pairs["pair"], "score": score}, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
-        write_json(part / "model.json", {"architecture": base.name, "sha256": clip.fingerprint})
+        made = {name: job.images.key[name] for name in ("model", "precision", "exact", "device")}
+        write_json(part / "model.json", {"architecture": base.name, **made})
+    counter = TokenCounter(job.clip.tokenizer)
+    cut = int((counter.count(list(job.texts.values())) > counter.limit).sum())
     return {
-        "images": len(image_ids),
-        "texts": len(texts),
-        "dim": images.shape[1],
-        "truncated_share": cut / len(texts),
+        "images": len(job.image_ids),
+        "texts": len(job.texts),
+        "dim": int(job.images.take(ids[:1]).shape[1]),
+        "truncated_share": cut / len(job.texts),
         "score": {f"p{q}": float(np.percentile(score, q)) for q in (1, 10, 50, 90, 99)},
     }
 
 
-def _scores(
-    pairs: pd.DataFrame,
-    image_ids: list[str],
-    texts: list[str],
-    images: np.ndarray[Any, Any],
-    captions: np.ndarray[Any, Any],
-) -> np.ndarray[Any, Any]:
-    """The cosine of each pair: image·caption, of unit vectors."""
-    image_place = pd.Index(image_ids).get_indexer(pd.Index(pairs["image_id"]))
-    text_place = pd.Index(texts).get_indexer(pd.Index(pairs["caption"]))
-    cosine: np.ndarray[Any, Any] = np.einsum("nd,nd->n", images[image_place], captions[text_place])
-    return cosine
+def _scores(job: work.Work) -> Scores:
+    """The cosine of each pair: image·caption, of unit vectors, in fp32."""
+    pairs = job.pairs
+    found = np.empty(len(pairs), dtype=np.float32)
+    for start in range(0, len(pairs), store.BLOCK):
+        rows = pairs.iloc[start : start + store.BLOCK]
+        images = job.images.take(as_ids(rows["image_id"].tolist()))
+        captions = job.captions.take(as_ids(_text_ids(rows["caption"])))
+        found[start : start + len(rows)] = np.einsum("nd,nd->n", images, captions)
+    return found
+
+
+def _text_ids(captions: pd.Series) -> list[str]:
+    return [sha256_text(caption) for caption in captions]

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import (
     BmpImagePlugin,
@@ -54,6 +55,9 @@ WHITE = (255, 255, 255, 255)
 PLAIN = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 """Modes that Pillow converts to RGB without loss of range."""
 
+Least = Callable[[int, int], tuple[int, int]]
+"""From a picture's width and height to those that decoding must leave of them."""
+
 ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,8 +73,24 @@ UPRIGHT = {
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """Orientations by which width and height change places."""
 
+FROM_RIGHT, FROM_BELOW = frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8})
+"""Orientations by which what was stored last along an axis comes first across, or down."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DESCRIPTIVE = frozenset({b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"tIME"})
+
+
+class Reduced(NamedTuple):
+    """An upright picture, the size of the whole before decoding scaled it, and its orientation.
+
+    A side that the scale does not divide is rounded up; the surplus lies at the end of the axis as
+    it was stored, which is the beginning where the orientation turned it round.
+    """
+
+    picture: Image.Image
+    width: int
+    height: int
+    orientation: int
 
 
 class UnsupportedModeError(OSError):
@@ -88,11 +108,26 @@ def inside(root: Path, relative: str) -> Path | None:
 
 def open_image(place: Place) -> Image.Image:
     """The decoded picture at `place`, upright, RGB; OSError where there is none."""
+    return open_reduced(place, None).picture
+
+
+def open_reduced(place: Place, least: Least | None) -> Reduced:
+    """The decoded picture at `place`, upright, RGB, and what it is a reduction of.
+
+    A JPEG may come decoded at 1/2, 1/4 or 1/8 of the whole, as long as the width and height that
+    `least` names are left of it. Raises OSError where there is no picture.
+    """
     content = place.read()
     try:
         with opened(content) as picture:
+            width, height = picture.size
+            if least is not None:
+                reduce(picture, least(width, height))
             picture.load()
-            return to_rgb(upright(picture))
+            turned = orientation(picture)
+            if turned in SIDEWAYS:
+                width, height = height, width
+            return Reduced(to_rgb(upright(picture)), width, height, turned)
     except OSError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file provokes

@@ -20,6 +20,9 @@ the weights have a copy in bf16."""
 PROCESS_BYTES = 1e9
 """A process with torch, OpenCLIP and MLflow imported; or the context and kernels on a GPU."""
 
+EMBED_BATCH = {"cpu": 32, "cuda": 256}
+"""What pipeline/clip/work.py takes for `auto`."""
+
 PAIR_MATRICES = 10
 """fp32 matrices of batch × batch that the loss holds at once."""
 
@@ -82,7 +85,8 @@ def look(
                 )
             )
     if settings.embed is not None:
-        size = settings.embed.batch_size
+        asked = settings.embed.batch_size
+        size = EMBED_BATCH["cuda" if gpu else "cpu"] if asked == "auto" else asked
         need = PROCESS_BYTES + embedding(shape, size)
         facts.append(_compared("embedding needs", need, memory, where))
         if need > 0.9 * memory:

@@ -1,0 +1,198 @@
+"""Embeddings that a cache lacks: decoded ahead, computed in batches of one shape, kept at once.
+
+Shapes: B items of a batch, H×W a crop, L tokens, D width of an embedding.
+"""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.clip.cache import EmbeddingCache, Ids, as_ids
+from pipeline.clip.progress import Progress
+from pipeline.clip.towers import Towers
+
+SEGMENT = 4096
+"""Rows after which a segment is written: what a killed process can lose, at most."""
+
+SECONDS = 30.0
+"""Or so much time."""
+
+AHEAD = 3
+"""Batches decoded or being decoded while one is computed."""
+
+Decode = Callable[[str], Tensor]
+"""An image's id → its crop, H×W×3 uint8; OSError where there is none."""
+
+
+class Failed(NamedTuple):
+    """An image that has no embedding."""
+
+    image_id: str
+    error: str
+
+
+class _Batch(NamedTuple):
+    """Ids of up to B items, and B inputs; those beyond the ids only fill the shape."""
+
+    ids: list[str]
+    inputs: Tensor
+
+
+def fill_images(
+    cache: EmbeddingCache,
+    image_ids: Sequence[str],
+    towers: Towers,
+    *,
+    decode: Decode,
+    batch_size: int,
+    threads: int,
+    progress: Progress,
+) -> list[Failed]:
+    """Compute what `cache` lacks of `image_ids`; return the images that can't be decoded."""
+    failed: list[Failed] = []
+
+    def batches(pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+        decoded = _ahead(pool, decode, image_ids, AHEAD * batch_size)
+        ids: list[str] = []
+        crops: list[Tensor] = []
+        for image_id, future in decoded:
+            try:
+                crop = future.result()
+            except OSError as error:
+                failed.append(Failed(image_id, str(error)))
+                progress.failed()
+                continue
+            ids.append(image_id)
+            crops.append(crop)
+            if len(ids) == batch_size:
+                yield _Batch(ids, torch.stack(crops))
+                ids, crops = [], []
+        if ids:
+            yield _Batch(ids, _filled_up(crops, batch_size))
+
+    with ThreadPoolExecutor(threads) as pool:
+        _compute(cache, batches(pool), towers.images, towers.device, progress)
+    return failed
+
+
+def fill_texts(
+    cache: EmbeddingCache,
+    texts: dict[str, str],
+    towers: Towers,
+    *,
+    tokenize: Callable[[list[str]], Tensor],
+    batch_size: int,
+    progress: Progress,
+) -> None:
+    """Compute what `cache` lacks of `texts` (id → text), those of like length together."""
+
+    def batches() -> Iterator[_Batch]:
+        waiting: defaultdict[int, list[tuple[str, Tensor]]] = defaultdict(list)
+        items = iter(texts.items())
+        while part := list(islice(items, SEGMENT)):
+            tokens = tokenize([text for _, text in part])
+            lengths = towers.read_length(tokens)
+            for (text_id, _), row, length in zip(part, tokens, lengths, strict=True):
+                same = waiting[length]
+                same.append((text_id, row[:length]))
+                if len(same) == batch_size:
+                    yield _as_batch(waiting.pop(length), batch_size)
+        for length in sorted(waiting):
+            yield _as_batch(waiting[length], batch_size)
+
+    _compute(cache, batches(), towers.texts, towers.device, progress)
+
+
+def _as_batch(items: list[tuple[str, Tensor]], batch_size: int) -> _Batch:
+    return _Batch([id_ for id_, _ in items], _filled_up([row for _, row in items], batch_size))
+
+
+def _filled_up(rows: list[Tensor], batch_size: int) -> Tensor:
+    """A batch of the full shape: the last row again where rows run out."""
+    return torch.stack(rows + rows[-1:] * (batch_size - len(rows)))
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, decode: Decode, ids: Sequence[str], depth: int
+) -> Iterator[tuple[str, Future[Tensor]]]:
+    """Ids with their crops on the way, in order, at most `depth` of them begun."""
+    queue: deque[tuple[str, Future[Tensor]]] = deque()
+    for image_id in ids:
+        queue.append((image_id, pool.submit(decode, image_id)))
+        if len(queue) >= depth:
+            yield queue.popleft()
+    while queue:
+        yield queue.popleft()
+
+
+def _compute(
+    cache: EmbeddingCache,
+    batches: Iterator[_Batch],
+    embed: Callable[[Tensor], Tensor],
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Embed batch by batch, fetching each result while the next is computed; write segments."""
+    kept = _Segment(cache)
+    before: tuple[list[str], Tensor, torch.cuda.Event | None] | None = None
+    for batch in batches:
+        inputs = batch.inputs.pin_memory() if device.type == "cuda" else batch.inputs
+        after = (batch.ids, *_to_host(embed(inputs), device))
+        if before is not None:
+            kept.add(*_arrived(*before), progress)
+        before = after
+    if before is not None:
+        kept.add(*_arrived(*before), progress)
+    kept.write()
+
+
+def _to_host(vectors: Tensor, device: torch.device) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Start the copy of a result to the host; the event says when it is there."""
+    if device.type != "cuda":
+        return vectors, None
+    host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+    host.copy_(vectors, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return host, event
+
+
+def _arrived(
+    ids: list[str], vectors: Tensor, event: torch.cuda.Event | None
+) -> tuple[list[str], np.ndarray]:
+    if event is not None:
+        event.synchronize()
+    return ids, vectors[: len(ids)].numpy()
+
+
+class _Segment:
+    """Rows on their way to a segment of the cache."""
+
+    def __init__(self, cache: EmbeddingCache) -> None:
+        self._cache = cache
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ids: list[Ids] = []
+        self._vectors: list[np.ndarray] = []
+        self._since = time.monotonic()
+
+    def add(self, ids: list[str], vectors: np.ndarray, progress: Progress) -> None:
+        self._ids.append(as_ids(ids))
+        self._vectors.append(vectors)
+        progress.done(len(ids))
+        rows = sum(len(part) for part in self._ids)
+        if rows >= SEGMENT or time.monotonic() - self._since >= SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        if self._ids:
+            self._cache.add(np.concatenate(self._ids), np.concatenate(self._vectors))
+        self._begin()

@@ -1,0 +1,95 @@
+"""Embedding in several processes, on one machine or many: each fills its share of one cache.
+
+`CLIPTUNE_PROCESSES` says how many this machine runs; by default one for each GPU, and one on a CPU.
+For several machines, start this module on each with torchrun, in work trees on one file system that
+all of them share; `dvc repro` then finds everything in the cache (docs/scale.md).
+"""
+
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from pipeline import errors, paths
+from pipeline.clip import work
+from pipeline.clip.cache import as_ids
+from pipeline.errors import ConfigError, DataError, ModelError
+from pipeline.params import EmbedStage, load
+
+PATIENCE = datetime.timedelta(minutes=30)
+"""For how long a process that is done waits for the others."""
+
+
+def processes() -> int:
+    """How many processes embed on this machine; ConfigError for a number that is none."""
+    asked = os.environ.get("CLIPTUNE_PROCESSES", "")
+    if asked:
+        if not asked.isdigit() or int(asked) < 1:
+            raise ConfigError(f"CLIPTUNE_PROCESSES is {asked!r}: set it to 1 or more, or leave it")
+        return int(asked)
+    chosen = os.environ.get("CLIPTUNE_DEVICE")
+    return max(torch.cuda.device_count(), 1) if not chosen else 1
+
+
+def everywhere() -> None:
+    """Where several processes embed: start them on this work tree and wait until all are done.
+
+    Raises ModelError when one is lost; what was finished is kept for the next run.
+    """
+    count = processes()
+    if count == 1:
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(count), "-m", "pipeline.clip.spread"]
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise ModelError(
+            f"one of {count} embedding processes was lost (its message stands above). What was "
+            "finished is kept: run `dvc repro` again, or with CLIPTUNE_PROCESSES=1"
+        )
+
+
+def main() -> None:
+    """One process of several, as torchrun starts it: its share of what params.yaml asks for."""
+    number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if torch.cuda.is_available() and "CLIPTUNE_DEVICE" not in os.environ:
+        os.environ["CLIPTUNE_DEVICE"] = f"cuda:{os.environ['LOCAL_RANK']}"
+    params = load(EmbedStage)
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        cache = paths.shared(paths.EMBEDDED)
+        job = work.prepare(
+            paths.CLEAN,
+            Path(params.source),
+            params.embed,
+            packed=paths.PACKED,
+            base=params.model,
+            cpu_threads=params.cpu_threads,
+            cache=cache,
+        )
+        # All see the same cache before any adds to it, or the shares would leave gaps.
+        dist.barrier()
+        work.complete(job, cache=cache, share=work.Share(number, count))
+        dist.barrier()
+        _seen_by_all(job)
+    finally:
+        dist.destroy_process_group()
+
+
+def _seen_by_all(job: work.Work) -> None:
+    """DataError where the work of another process is not here: its cache is another folder."""
+    job.images.refresh()
+    lacking = int(job.images.lacks(as_ids(job.image_ids)).sum())
+    if lacking:
+        raise DataError(
+            f"{lacking} images that another process embedded are not in {paths.EMBEDDED}: work "
+            "trees of several machines must lie on one file system that all of them share"
+        )
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,194 @@
+"""What there is to embed, what of it is known, and how the rest is computed."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import PIL
+import torch
+from torch import Tensor
+
+from pipeline.artifacts import sha256_of, sha256_text, write_text
+from pipeline.clip import device as devices
+from pipeline.clip import fill
+from pipeline.clip.cache import EmbeddingCache, as_ids
+from pipeline.clip.model import Clip, load, locate
+from pipeline.clip.progress import Progress
+from pipeline.clip.resizing import fast_crop
+from pipeline.clip.towers import Towers
+from pipeline.data.images import open_image
+from pipeline.data.pairs import read_pairs
+from pipeline.data.places import Places, places_of
+from pipeline.errors import DataError
+from pipeline.params import EmbedParams, ModelParams
+
+FAILED_FILE = "failed.csv"
+"""In the cache's folder: images of the last run that could not be decoded."""
+
+COMPUTING = ("towers.py", "resizing.py", "model.py", "fill.py", "../data/images.py")
+"""Code that decides what a vector is: a vector computed by other code is another vector."""
+
+BATCH = {"cpu": 32, "cuda": 256}
+"""Batch sizes of `auto`. On a CPU more gains nothing, and costs more where a batch is not full."""
+
+
+class Share(NamedTuple):
+    """Which part of the work is this process's: of each `of` items the one at `number`."""
+
+    number: int = 0
+    of: int = 1
+
+
+class Work(NamedTuple):
+    """Items by id, the model, and the vectors known of them.
+
+    Attributes:
+        texts: each distinct caption by its SHA-256, in order of it.
+        decode: an image's id → its crop, H×W×3 uint8.
+    """
+
+    pairs: pd.DataFrame
+    image_ids: list[str]
+    texts: dict[str, str]
+    clip: Clip
+    towers: Towers
+    decode: Callable[[str], Tensor]
+    places: Places
+    images: EmbeddingCache
+    captions: EmbeddingCache
+    batch_size: int
+
+
+def prepare(
+    clean: Path,
+    source: Path,
+    params: EmbedParams,
+    *,
+    packed: Path,
+    base: ModelParams,
+    cpu_threads: int,
+    cache: Path,
+) -> Work:
+    """Load pairs and model and open the caches below `cache`.
+
+    Raises ModelError when the model can't be loaded, ConfigError for a device that is not there.
+    """
+    device = devices.prepare(cpu_threads=cpu_threads)
+    clip = load(locate(base.pretrained), architecture=base.name)
+    precision = devices.precision(device, params.precision)
+    size = BATCH[device.type] if params.batch_size == "auto" else params.batch_size
+    pairs = read_pairs(clean)
+    places = places_of(pairs, source=source, packed=packed)
+    quick = None if params.exact else fast_crop(clip.config["preprocess_cfg"])
+    how = {
+        "model": clip.fingerprint,
+        "model_cfg": clip.config["model_cfg"],
+        "code": _code(),
+        "libraries": {name: version(name) for name in ("torch", "open_clip_torch")},
+        "device": devices.described(device, cpu_threads=cpu_threads),
+        "precision": precision,
+        "batch_size": size,
+    }
+    pixels = {
+        "preprocess": clip.config["preprocess_cfg"],
+        "pillow": PIL.__version__,
+        "exact": quick is None,
+        "compiled": params.compile,
+    }
+    captions = sorted(pairs["caption"].unique(), key=sha256_text)
+    return Work(
+        pairs=pairs,
+        image_ids=sorted(pairs["image_id"].unique()),
+        texts={sha256_text(caption): caption for caption in captions},
+        clip=clip,
+        towers=Towers(clip, device=device, precision=precision, compiled=params.compile),
+        decode=_decoder(clip, places, quick),
+        places=places,
+        images=EmbeddingCache(cache / "images", how | pixels),
+        captions=EmbeddingCache(cache / "texts", how),
+        batch_size=size,
+    )
+
+
+def complete(work: Work, *, cache: Path, share: Share | None = None) -> None:
+    """Compute this process's share of what the caches lack, and look at them again.
+
+    Raises DataError when images can't be decoded; everything else is computed first, and kept.
+    """
+    share = share or Share()
+    failed = _images(work, share)
+    _texts(work, share)
+    work.images.refresh()
+    work.captions.refresh()
+    if failed:
+        raise DataError(_told(failed, work.places, cache / FAILED_FILE))
+
+
+def _images(work: Work, share: Share) -> list[fill.Failed]:
+    ids = np.asarray(work.image_ids)
+    lacking = ids[work.images.lacks(as_ids(work.image_ids))]
+    mine = lacking[share.number :: share.of].tolist()
+    with _progress("images", len(ids), len(lacking), mine, work.images) as progress:
+        return fill.fill_images(
+            work.images,
+            mine,
+            work.towers,
+            decode=work.decode,
+            batch_size=work.batch_size,
+            threads=devices.cores(),
+            progress=progress,
+        )
+
+
+def _texts(work: Work, share: Share) -> None:
+    ids = np.asarray(list(work.texts))
+    lacking = ids[work.captions.lacks(as_ids(list(work.texts)))]
+    mine = lacking[share.number :: share.of].tolist()
+    with _progress("texts", len(ids), len(lacking), mine, work.captions) as progress:
+        fill.fill_texts(
+            work.captions,
+            {text_id: work.texts[text_id] for text_id in mine},
+            work.towers,
+            tokenize=work.clip.tokenizer,
+            batch_size=work.batch_size,
+            progress=progress,
+        )
+
+
+def _progress(
+    unit: str, items: int, lacking: int, mine: list[str], cache: EmbeddingCache
+) -> Progress:
+    known = items - lacking
+    return Progress(unit, total=known + len(mine), known=known, damaged=cache.corrupt)
+
+
+def _decoder(clip: Clip, places: Places, quick: Any) -> Callable[[str], Tensor]:
+    def fast(image_id: str) -> Tensor:
+        return torch.from_numpy(quick(places[image_id]))
+
+    def exact(image_id: str) -> Tensor:
+        with open_image(places[image_id]) as picture:
+            return torch.from_numpy(clip.crop(picture).copy())
+
+    return exact if quick is None else fast
+
+
+def _told(failed: list[fill.Failed], places: Places, file: Path) -> str:
+    """One message for all images that failed; the list of them goes to `file`."""
+    rows = [(one.image_id, str(places[one.image_id].path), one.error) for one in failed]
+    table = pd.DataFrame(rows, columns=["image_id", "file", "error"])
+    write_text(file, table.to_csv(index=False))
+    first = f"{rows[0][1]}: {rows[0][2]}"
+    return (
+        f"{len(failed)} images can't be decoded, as {first} (all of them: {file}). They changed "
+        "since they were validated: mend or remove them and run `dvc repro` again; what was "
+        "embedded is kept"
+    )
+
+
+def _code() -> str:
+    here = Path(__file__).parent
+    return sha256_text("\n".join(sha256_of(here / name) for name in COMPUTING))
