@@ -46,7 +46,8 @@ def look(
     except CliptuneError as error:
         return None, Look([_refused(error, data)], [])
     if read.rows.empty:
-        problem = f"none of the first {len(read.malformed):,} rows parses"
+        first = read.malformed.iloc[0]
+        problem = f"no row parses; the first, row {first.source_row}: {first.value}"
         finding = Finding("stops", "data.source", data.source, problem, "mend the captions file")
         return None, Look([finding], list(told.source_facts(source)))
     taken = _spread(read.rows)

@@ -198,3 +198,11 @@ def test_a_large_table_is_estimated(settings: Settings, tmp_path: Path) -> None:
     assert sample.rows == pytest.approx(200_000, rel=0.01)
     assert (sample.exact, sample.whole) == (False, False)
     assert facts(found)["rows"] == "about 200,000"
+
+
+def test_a_file_of_which_no_row_parses_says_why(settings: Settings, tmp_path: Path) -> None:
+    write(tmp_path / "captions.csv", "image,caption\n1.jpg,café\n".encode("latin-1"))
+    _, found = look(settings, tmp_path)
+    (finding,) = found.findings
+    assert finding.level == "stops"
+    assert "the first, row 1: not UTF-8" in finding.problem
