@@ -58,6 +58,13 @@ class ModelParams(Section):
     pretrained: str
 
 
+class MismatchParams(Section):
+    """Which training pairs are dropped because the base model finds that they don't belong."""
+
+    drop_below: float | None
+    drop_share: Annotated[float, Field(ge=0, lt=1)]
+
+
 class EmbedParams(Section):
     """How embeddings are computed and stored."""
 
@@ -65,6 +72,7 @@ class EmbedParams(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     exact: bool
     compile: bool
+    mismatched: MismatchParams
     dtype: Literal["fp16", "fp32"]
 
 

@@ -19,6 +19,9 @@ ACCEPTED = Path("data/accepted.json")
 
 CLEAN = Path("data/clean")
 EMBEDDINGS = Path("data/embeddings")
+SELECTED = Path("data/selected")
+"""Clean pairs without those that the base model finds mismatched, and those, with the reason."""
+
 FINETUNED = Path("models/finetuned")
 MANIFEST = "cliptune.json"
 """In a model folder: architecture, and where its weights come from."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline import errors, paths
 from pipeline.clip.embed_pairs import embed_pairs
+from pipeline.data.pairs import REJECTED_FILE
 from pipeline.params import EmbedStage, load
 from pipeline.tracking import stage_run
 
@@ -15,6 +16,7 @@ def main() -> None:
             paths.CLEAN,
             Path(params.source),
             paths.EMBEDDINGS,
+            paths.SELECTED,
             params.embed,
             packed=paths.PACKED,
             base=params.model,
@@ -22,6 +24,7 @@ def main() -> None:
             cache=paths.shared(paths.EMBEDDED),
         )
         run.metrics(found)
+        run.artifact(paths.SELECTED / REJECTED_FILE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `finetune`: clean pairs and the base model → the fine-tuned bundle."""
+"""Stage `finetune`: selected pairs and the base model → the fine-tuned bundle."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def main() -> None:
     params = load(FinetuneStage)
     with stage_run("finetune", params) as run:
         tuned = finetune(
-            paths.CLEAN,
+            paths.SELECTED,
             Path(params.source),
             params.finetune,
             packed=paths.PACKED,

@@ -7,23 +7,24 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pipeline.artifacts import new_folder, sha256_text, write_json
-from pipeline.clip import store, work
+from pipeline.clip import mismatch, store, work
 from pipeline.clip.cache import as_ids
 from pipeline.clip.spread import everywhere
 from pipeline.clip.tokens import TokenCounter
+from pipeline.data.pairs import reason_counts, tally, write_stage
 from pipeline.params import EmbedParams, ModelParams
 
-SCORES = pa.schema([("pair", pa.int64()), ("score", pa.float32())])
-
-Scores = np.ndarray[Any, np.dtype[np.float32]]
+SCORES = pa.schema([("pair", pa.int64()), ("score", pa.float32()), ("fit", pa.float32())])
 
 
 def embed_pairs(
     clean: Path,
     source: Path,
     folder: Path,
+    selected: Path,
     params: EmbedParams,
     *,
     packed: Path,
@@ -31,12 +32,14 @@ def embed_pairs(
     cpu_threads: int,
     cache: Path,
 ) -> dict[str, Any]:
-    """Embed each image and each distinct caption once; write vectors, scores and the model's hash.
+    """Embed each image and each distinct caption once; write vectors and scores, select pairs.
 
-    Files: images.parquet and images-00000.npy, …; texts likewise (id: SHA-256 of the caption);
-    scores.parquet (pair, cosine of image and caption); model.json (what the vectors are made with).
-    What `cache` holds is not computed again; what is computed is kept there. Returns counts, the
-    share of captions cut to the model's context length, and quantiles of the scores.
+    Files in `folder`: images.parquet and images-00000.npy, …; texts likewise (id: SHA-256 of the
+    caption); scores.parquet (pair, cosine of image and caption, fit: see `mismatch`); model.json
+    (what the vectors are made with). In `selected`: the pairs to train on, and those that are
+    dropped, with the reason. What `cache` holds is not computed again; what is computed is kept
+    there. Returns counts, the share of captions cut to the model's context length, and quantiles
+    of cosines and fits.
 
     Raises DataError when images can't be decoded, after all others are embedded, ModelError when
     the model can't be loaded or a process is lost.
@@ -50,33 +53,45 @@ def embed_pairs(
         ids = as_ids(job.image_ids)
         store.write(part, "images", ids, job.images.take, dtype=params.dtype)
         store.write(part, "texts", as_ids(list(job.texts)), job.captions.take, dtype=params.dtype)
-        score = _scores(job)
-        table = pa.table({"pair": job.pairs["pair"], "score": score}, schema=SCORES)
+        score, fit = mismatch.compare(
+            as_ids(job.pairs["image_id"].tolist()),
+            as_ids([sha256_text(caption) for caption in job.pairs["caption"]]),
+            store.read(part, "images"),
+            store.read(part, "texts"),
+        )
+        columns = {"pair": job.pairs["pair"], "score": score, "fit": fit}
+        table = pa.table(columns, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         made = {name: job.images.key[name] for name in ("model", "precision", "exact", "device")}
         write_json(part / "model.json", {"architecture": base.name, **made})
+    reasons = mismatch.reject(job.pairs, fit, params.mismatched)
+    rejected = _rejected(job.pairs, reasons, fit)
+    with new_folder(selected) as part:
+        write_stage(part, job.pairs[reasons.isna()], rejected)
     counter = TokenCounter(job.clip.tokenizer)
     cut = int((counter.count(list(job.texts.values())) > counter.limit).sum())
-    return {
+    found = {
+        "read": len(job.pairs),
+        "accepted": int(reasons.isna().sum()),
+        "rejected": reason_counts(reasons),
         "images": len(job.image_ids),
         "texts": len(job.texts),
         "dim": int(job.images.take(ids[:1]).shape[1]),
         "truncated_share": cut / len(job.texts),
-        "score": {f"p{q}": float(np.percentile(score, q)) for q in (1, 10, 50, 90, 99)},
+        "score": _quantiles(score),
+        "fit": _quantiles(fit),
     }
-
-
-def _scores(job: work.Work) -> Scores:
-    """The cosine of each pair: image·caption, of unit vectors, in fp32."""
-    pairs = job.pairs
-    found = np.empty(len(pairs), dtype=np.float32)
-    for start in range(0, len(pairs), store.BLOCK):
-        rows = pairs.iloc[start : start + store.BLOCK]
-        images = job.images.take(as_ids(rows["image_id"].tolist()))
-        captions = job.captions.take(as_ids(_text_ids(rows["caption"])))
-        found[start : start + len(rows)] = np.einsum("nd,nd->n", images, captions)
+    tqdm.write(tally(found, selected))
     return found
 
 
-def _text_ids(captions: pd.Series) -> list[str]:
-    return [sha256_text(caption) for caption in captions]
+def _rejected(pairs: pd.DataFrame, reasons: pd.Series, fit: mismatch.Values) -> pd.DataFrame:
+    """The dropped pairs as every stage lists them; the value is the pair's fit."""
+    gone = reasons.notna()
+    values = [f"fit {value:.3f}" for value in fit[gone.to_numpy()]]
+    columns = ["pair", "source_row", "image", "caption"]
+    return pairs.loc[gone, columns].assign(reason=reasons[gone], value=values)
+
+
+def _quantiles(values: mismatch.Values) -> dict[str, float]:
+    return {f"p{q}": float(np.percentile(values, q)) for q in (1, 10, 50, 90, 99)}

@@ -106,4 +106,4 @@ def _cut(found: Reduced, target: Target, side: int, resample: Image.Resampling) 
         min(first_x + (left + side) * across, picture.width),
         min(first_y + (top + side) * down, picture.height),
     )
-    return np.asarray(picture.resize((side, side), resample, box=box))
+    return np.array(picture.resize((side, side), resample, box=box))

@@ -43,16 +43,14 @@ class Embeddings:
         """N."""
         return len(self.ids)
 
-    def places(self, ids: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def places_of(self, ids: Ids) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The rows of M ids. KeyError names an id that is missing."""
-        wanted = as_ids(ids)
-        found = np.searchsorted(self.ids, wanted)
-        if len(wanted):
-            last = max(len(self.ids) - 1, 0)
-            known = len(self.ids) > 0 and self.ids[np.minimum(found, last)] == wanted
-            if not np.all(known):
-                missing = wanted if known is False else wanted[~known]
-                raise KeyError(missing[0].decode())
+        found = np.searchsorted(self.ids, ids)
+        known = np.zeros(len(ids), dtype=np.bool_)
+        inside = found < len(self.ids)
+        known[inside] = self.ids[found[inside]] == ids[inside]
+        if not known.all():
+            raise KeyError(ids[~known][0].decode())
         return found
 
     def take(self, ids: Sequence[str]) -> Matrix:
@@ -60,7 +58,7 @@ class Embeddings:
 
         KeyError names an id that is missing.
         """
-        return self.rows(self.places(ids))
+        return self.rows(self.places_of(as_ids(ids)))
 
     def rows(self, places: np.ndarray[Any, np.dtype[np.int64]]) -> Matrix:
         """The vectors of M rows, in their order: M×D fp32."""

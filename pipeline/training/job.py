@@ -34,7 +34,7 @@ class Finetuned(NamedTuple):
 
 
 def finetune(
-    clean: Path,
+    selected: Path,
     source: Path,
     params: FinetuneParams,
     *,
@@ -52,7 +52,7 @@ def finetune(
     """
     device = devices.prepare(cpu_threads=cpu_threads, deterministic=params.deterministic)
     clip = load(locate(base.pretrained), architecture=base.name)
-    pairs = read_pairs(clean)
+    pairs = read_pairs(selected)
     train, val = (pairs[pairs["split"] == name].reset_index(drop=True) for name in ("train", "val"))
     fitted = fit(
         clip,
@@ -76,7 +76,7 @@ def finetune(
     }
     record = {
         "base": {**base.model_dump(), "sha256": clip.fingerprint},
-        "data": {"pairs_sha256": sha256_of(clean / PAIRS_FILE)},
+        "data": {"pairs_sha256": sha256_of(selected / PAIRS_FILE)},
         "code": {"sha256": _code()},
         "params": {
             "seed": seed,

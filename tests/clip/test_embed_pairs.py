@@ -23,10 +23,10 @@ from pipeline.clip.embed_pairs import embed_pairs
 from pipeline.clip.model import Clip, load_folder
 from pipeline.clip.spread import everywhere
 from pipeline.data.images import open_image
-from pipeline.data.pairs import PAIR, PAIRS_FILE, write_table
+from pipeline.data.pairs import PAIR, PAIRS_FILE, read_pairs, read_rejected, write_table
 from pipeline.data.places import Place
 from pipeline.errors import ConfigError, DataError, ModelError
-from pipeline.params import Params
+from pipeline.params import MismatchParams, Params
 from pipeline.registry import bundle
 from tests.drawing import ROOT
 
@@ -61,6 +61,7 @@ class Project:
             clean,
             self.source,
             self.root / out,
+            self.root / "selected",
             self.params.embed.model_copy(update=changes),
             packed=self.root / "packed",
             base=self.params.model,
@@ -289,3 +290,14 @@ def test_a_number_of_processes_that_is_none_is_refused(project, monkeypatch):
     monkeypatch.setenv("CLIPTUNE_PROCESSES", "two")
     with pytest.raises(ConfigError, match="CLIPTUNE_PROCESSES is 'two'"):
         project.embed()
+
+
+def test_mismatched_pairs_are_set_apart_with_their_fit(project):
+    project.embed(mismatched=MismatchParams(drop_below=None, drop_share=0.25))
+    kept = read_pairs(project.root / "selected")
+    gone = read_rejected(project.root / "selected")
+    assert (len(kept), len(gone)) == (12, 4)
+    assert set(gone.reason) == {"caption_mismatched"}
+    scores = pq.read_table(project.root / "out" / "scores.parquet").to_pandas().set_index("pair")
+    assert scores.fit[gone.pair].max() < scores.fit[kept.pair].min()
+    assert gone.value.iloc[0] == f"fit {scores.fit[gone.pair.iloc[0]]:.3f}"
