@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline import errors, paths
@@ -38,6 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_doctor)
     add = commands.add_parser("accept", help="make the present data the reference for drift")
     add.set_defaults(command=_accept)
+    add = commands.add_parser("search", help="the pictures nearest to a text, by the base model")
+    add.add_argument("text", help='such as "a red metal star"')
+    add.add_argument("--top", type=_count, default=10, help="how many (10)")
+    add.set_defaults(command=_search)
+    add = commands.add_parser("export", help="embeddings in the layout of clip-retrieval and faiss")
+    add.add_argument("folder", type=Path, help="a folder that is not there yet")
+    add.add_argument("--dtype", choices=["fp16", "fp32"], default="fp32")
+    add.set_defaults(command=_export)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
     add.add_argument("--port", default="5000")
     add.set_defaults(command=_ui)
@@ -74,6 +83,45 @@ def _accept(_: argparse.Namespace) -> None:
     from pipeline.validation.accept import accept
 
     print(accept(paths.QUALITY / "profile.json", paths.ACCEPTED))
+
+
+def _search(chosen: argparse.Namespace) -> None:
+    from pipeline.artifacts import write_text
+    from pipeline.clip.search import search
+    from pipeline.data.pairs import read_pairs
+    from pipeline.params import EmbedStage, load
+    from pipeline.reporting import hits
+
+    params = load(EmbedStage)
+    found = search(
+        chosen.text,
+        paths.EMBEDDINGS,
+        base=params.model,
+        cpu_threads=params.cpu_threads,
+        count=chosen.top,
+    )
+    described = hits.describe(
+        found,
+        read_pairs(paths.CLEAN),
+        source=Path(params.source),
+        packed=paths.PACKED,
+        pictures=True,
+    )
+    write_text(paths.SEARCHED, hits.as_page(chosen.text, described))
+    print(f"{hits.as_text(described)}\n\nwith pictures: {paths.SEARCHED}")
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    from pipeline.clip.export import export
+
+    count = export(paths.CLEAN, paths.EMBEDDINGS, chosen.folder, dtype=chosen.dtype)
+    print(f"{count:,} pairs in {chosen.folder}")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
 
 
 def _view() -> str:

@@ -46,6 +46,9 @@ IMAGE_FACTS = WORK / "images.sqlite"
 EMBEDDED = WORK / "embeddings"
 """Vectors by content and by how they were computed, so that no run computes one again."""
 
+SEARCHED = WORK / "search.html"
+"""The page of the last search."""
+
 GENERAL = WORK / "general"
 """Pictures of general sets that came inside other files."""
 

@@ -63,7 +63,7 @@ def embed_pairs(
         table = pa.table(columns, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         made = {name: job.images.key[name] for name in ("model", "precision", "exact", "device")}
-        write_json(part / "model.json", {"architecture": base.name, **made})
+        write_json(part / store.MODEL_FILE, {"architecture": base.name, **made})
     reasons = mismatch.reject(job.pairs, fit, params.mismatched)
     rejected = _rejected(job.pairs, reasons, fit)
     with new_folder(selected) as part:

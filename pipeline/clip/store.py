@@ -20,6 +20,9 @@ from pipeline.clip.cache import ID, Ids, Matrix, as_ids
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 
+MODEL_FILE = "model.json"
+"""Beside the vectors: what they are made with."""
+
 SHARD = 1 << 18
 """Rows of a shard: 268 MB at 512 wide and fp16. DVC copies and sends few large files best."""
 

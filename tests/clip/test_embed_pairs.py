@@ -21,6 +21,7 @@ from pipeline.artifacts import sha256_of, sha256_text
 from pipeline.clip import store
 from pipeline.clip.embed_pairs import embed_pairs
 from pipeline.clip.model import Clip, load_folder
+from pipeline.clip.search import search
 from pipeline.clip.spread import everywhere
 from pipeline.data.images import open_image
 from pipeline.data.pairs import PAIR, PAIRS_FILE, read_pairs, read_rejected, write_table
@@ -301,3 +302,31 @@ def test_mismatched_pairs_are_set_apart_with_their_fit(project):
     scores = pq.read_table(project.root / "out" / "scores.parquet").to_pandas().set_index("pair")
     assert scores.fit[gone.pair].max() < scores.fit[kept.pair].min()
     assert gone.value.iloc[0] == f"fit {scores.fit[gone.pair.iloc[0]]:.3f}"
+
+
+def search_in(project, text="a red square", count=3):
+    model = project.params.model
+    return search(text, project.root / "out", base=model, cpu_threads=2, count=count)
+
+
+def test_a_text_finds_the_pictures_of_the_greatest_cosine(project):
+    project.embed(dtype="fp32", precision="fp32")
+    hits = search_in(project)
+    images = store.read(project.root / "out", "images")
+    texts = store.read(project.root / "out", "texts")
+    caption = project.pairs.caption[0]
+    hits = search_in(project, caption)
+    cosines = images.rows(np.arange(16)) @ texts.take([sha256_text(caption)])[0]
+    assert [hit.cosine for hit in hits] == pytest.approx(sorted(cosines)[:-4:-1], abs=1e-5)
+
+
+def test_a_search_in_the_embeddings_of_another_model_is_refused(project, tiny):
+    with pytest.raises(ModelError, match="holds no embeddings"):
+        search_in(project)
+    project.embed()
+    with torch.no_grad():
+        tiny.model.logit_scale.add_(0.25)
+    shutil.rmtree(project.root / "model")
+    bundle.save(project.root / "model", tiny, record={})
+    with pytest.raises(ModelError, match="other weights"):
+        search_in(project)

@@ -1,0 +1,67 @@
+"""What a search found, for the terminal and as a page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.clip.search import Hit
+from pipeline.data.places import places_of
+from pipeline.reporting.svg import printable
+from pipeline.reporting.thumbnails import thumbnail
+
+TEMPLATES = Path(__file__).parent / "templates"
+_CAPTION_CHARS = 100
+_NAME_CHARS = 60
+
+
+class Found(NamedTuple):
+    """A picture that was found, and one of its captions."""
+
+    rank: int
+    cosine: float
+    image: str
+    caption: str
+    split: str
+    picture: str | None
+
+
+def describe(
+    hits: Sequence[Hit], pairs: pd.DataFrame, *, source: Path, packed: Path, pictures: bool
+) -> list[Found]:
+    """Name, caption and (where asked) thumbnail of each hit, by the pairs of the clean stage."""
+    wanted = pairs[pairs["image_id"].isin([hit.image_id for hit in hits])]
+    places = places_of(wanted, source=source, packed=packed)
+    first = wanted.drop_duplicates("image_id").set_index("image_id")
+    said = {name: first[name].to_dict() for name in ("image", "caption", "split")}
+    return [
+        Found(
+            rank,
+            hit.cosine,
+            said["image"][hit.image_id],
+            said["caption"][hit.image_id],
+            said["split"][hit.image_id],
+            thumbnail(places.get(hit.image_id)) if pictures else None,
+        )
+        for rank, hit in enumerate(hits, start=1)
+    ]
+
+
+def as_text(found: Sequence[Found]) -> str:
+    """A line a picture: rank, cosine, name, caption; no caption can steer the terminal."""
+    width = max((len(printable(one.image, _NAME_CHARS)) for one in found), default=0)
+    return "\n".join(
+        f"{one.rank:>3}  {one.cosine:.3f}  {printable(one.image, _NAME_CHARS):<{width}}  "
+        f"{printable(one.caption, _CAPTION_CHARS)}"
+        for one in found
+    )
+
+
+def as_page(query: str, found: Sequence[Found]) -> str:
+    """A page that holds the pictures and asks nothing of the network; all text is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("search.html.j2").render(query=query, found=found)
