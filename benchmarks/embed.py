@@ -323,6 +323,7 @@ def child(architecture: str, folder: Path, root: Path) -> None:
     embed_pairs(
         root / "clean", root / "source", root / "out", root / "selected", embed, packed=root,
         base=model, cpu_threads=THREADS, cache=root / "cache",
+        accepted=root / "accepted.json",
     )  # fmt: skip
 
 

@@ -83,6 +83,12 @@ def _accept(_: argparse.Namespace) -> None:
     from pipeline.validation.accept import accept
 
     print(accept(paths.QUALITY / "profile.json", paths.ACCEPTED))
+    embedded = paths.EMBEDDINGS / "profile.json"
+    if embedded.is_file():
+        from pipeline.clip import shift
+
+        shift.accept(embedded, paths.ACCEPTED_EMBEDDINGS)
+        print(f"and their embeddings: commit {paths.ACCEPTED_EMBEDDINGS} too")
 
 
 def _search(chosen: argparse.Namespace) -> None:

@@ -65,6 +65,13 @@ class MismatchParams(Section):
     drop_share: Annotated[float, Field(ge=0, lt=1)]
 
 
+class EmbeddingDriftParams(Section):
+    """How far the pictures may have moved from those last accepted: an AUC, 0.5 to 1."""
+
+    warn: Annotated[float, Field(ge=0.5, le=1)] | None
+    stop: Annotated[float, Field(ge=0.5, le=1)] | None
+
+
 class EmbedParams(Section):
     """How embeddings are computed and stored."""
 
@@ -73,6 +80,7 @@ class EmbedParams(Section):
     exact: bool
     compile: bool
     mismatched: MismatchParams
+    drift: EmbeddingDriftParams
     dtype: Literal["fp16", "fp32"]
 
 

@@ -17,6 +17,9 @@ QUALITY = Path("data/quality")
 ACCEPTED = Path("data/accepted.json")
 """Profiles of the data that were last accepted; in git, written by `cliptune accept`."""
 
+ACCEPTED_EMBEDDINGS = Path("data/accepted_embeddings.json")
+"""Likewise of their embeddings: a small sample of each."""
+
 CLEAN = Path("data/clean")
 EMBEDDINGS = Path("data/embeddings")
 SELECTED = Path("data/selected")

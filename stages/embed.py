@@ -22,6 +22,7 @@ def main() -> None:
             base=params.model,
             cpu_threads=params.cpu_threads,
             cache=paths.shared(paths.EMBEDDED),
+            accepted=paths.ACCEPTED_EMBEDDINGS,
         )
         run.metrics(found)
         run.artifact(paths.SELECTED / REJECTED_FILE)

@@ -54,6 +54,11 @@ class EmbeddingCache:
         self.refresh()
 
     @property
+    def name(self) -> str:
+        """A hash of the key."""
+        return self._folder.name
+
+    @property
     def key(self) -> dict[str, Any]:
         """How the vectors are computed."""
         known: dict[str, Any] = read_json(self._folder / KEY_FILE)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.artifacts import new_folder, sha256_text, write_json
-from pipeline.clip import mismatch, store, work
+from pipeline.clip import mismatch, shift, store, work
 from pipeline.clip.cache import as_ids
 from pipeline.clip.spread import everywhere
 from pipeline.clip.tokens import TokenCounter
@@ -31,6 +31,7 @@ def embed_pairs(
     base: ModelParams,
     cpu_threads: int,
     cache: Path,
+    accepted: Path,
 ) -> dict[str, Any]:
     """Embed each image and each distinct caption once; write vectors and scores, select pairs.
 
@@ -41,7 +42,8 @@ def embed_pairs(
     there. Returns counts, the share of captions cut to the model's context length, and quantiles
     of cosines and fits.
 
-    Raises DataError when images can't be decoded, after all others are embedded, ModelError when
+    Raises DataError when images can't be decoded, after all others are embedded, and when the
+    pictures drifted from those in `accepted` by more than `embed.drift.stop`; ModelError when
     the model can't be loaded or a process is lost.
     """
     everywhere()
@@ -63,6 +65,10 @@ def embed_pairs(
         table = pa.table(columns, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         made = {name: job.images.key[name] for name in ("model", "precision", "exact", "device")}
+        present = shift.profile(store.read(part, "images"), job.images.name)
+        moved = shift.compare(present, accepted)
+        warning = shift.judge(moved, params.drift)
+        write_json(part / store.PROFILE_FILE, present.model_dump())
         write_json(part / store.MODEL_FILE, {"architecture": base.name, **made})
     reasons = mismatch.reject(job.pairs, fit, params.mismatched)
     rejected = _rejected(job.pairs, reasons, fit)
@@ -80,7 +86,10 @@ def embed_pairs(
         "truncated_share": cut / len(job.texts),
         "score": _quantiles(score),
         "fit": _quantiles(fit),
+        "drift": {"auc": moved.auc, "low": moved.low, "high": moved.high},
     }
+    if warning:
+        tqdm.write(f"warning: {warning}")
     tqdm.write(tally(found, selected))
     return found
 

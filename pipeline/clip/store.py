@@ -23,6 +23,9 @@ DTYPES = {"fp16": np.float16, "fp32": np.float32}
 MODEL_FILE = "model.json"
 """Beside the vectors: what they are made with."""
 
+PROFILE_FILE = "profile.json"
+"""Likewise: what `cliptune accept` keeps of them."""
+
 SHARD = 1 << 18
 """Rows of a shard: 268 MB at 512 wide and fp16. DVC copies and sends few large files best."""
 

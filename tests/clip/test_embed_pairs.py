@@ -68,6 +68,7 @@ class Project:
             base=self.params.model,
             cpu_threads=2,
             cache=self.root / cache,
+            accepted=self.root / "accepted.json",
         )
         return sha256_of(self.root / out)
 

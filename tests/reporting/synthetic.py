@@ -64,7 +64,15 @@ STAGES = {
             "test": {"pairs": 2, "images": 2},
         },
     },
-    "embed": {"images": 12, "texts": 15, "dim": 8, "truncated_share": 0.125, "score": {}},
+    "embed": {
+        "images": 12,
+        "texts": 15,
+        "dim": 8,
+        "truncated_share": 0.125,
+        "score": {},
+        "rejected": {"caption_mismatched": 1200},
+        "drift": {"auc": 0.715, "low": 0.68, "high": 0.75},
+    },
     "finetune": {"best_epoch": 1, "epochs": 2, "train_images": 9, "val_loss": 1.5},
 }
 

@@ -173,6 +173,8 @@ def test_the_data_section_tells_checks_changes_and_leaks(page):
     assert "near image in two splits, similarity 0.97 train 7.png test 9.png" in text
     assert "2 pictures are nearly the same as another, in 1 groups" in text
     assert "buy it now" in text
+    assert "1,200 training pairs were dropped because the base model" in text
+    assert "tells these pictures from those accepted last with AUC 0.71 [0.68, 0.75]" in text
 
 
 def hostile_quality():
