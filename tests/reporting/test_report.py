@@ -177,6 +177,14 @@ def test_the_data_section_tells_checks_changes_and_leaks(page):
     assert "tells these pictures from those accepted last with AUC 0.71 [0.68, 0.75]" in text
 
 
+def test_what_was_neither_dropped_nor_moved_is_not_told(page):
+    still = {"auc": None, "low": None, "high": None}
+    embed = {**STAGES["embed"], "rejected": {}, "drift": still}
+    text = Page(page(stages={**STAGES, "embed": embed})).text
+    assert "were dropped because the base model" not in text
+    assert "accepted last with AUC" not in text
+
+
 def hostile_quality():
     row = {"source_row": 1, "before": HOSTILE, "after": HOSTILE}
     leak = replace(QUALITY.leaks[0], image=HOSTILE, other_image=HOSTILE)
