@@ -80,6 +80,7 @@ class EmbedParams(Section):
     exact: bool
     compile: bool
     mismatched: MismatchParams
+    min_similarity: Annotated[float, Field(gt=0, le=1)] | None
     drift: EmbeddingDriftParams
     dtype: Literal["fp16", "fp32"]
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.artifacts import new_folder, sha256_text, write_json
-from pipeline.clip import mismatch, shift, store, work
+from pipeline.clip import mismatch, semantic, shift, store, work
 from pipeline.clip.cache import as_ids
 from pipeline.clip.spread import everywhere
 from pipeline.clip.tokens import TokenCounter
@@ -68,6 +68,12 @@ def embed_pairs(
         present = shift.profile(store.read(part, "images"), job.images.name)
         moved = shift.compare(present, accepted)
         warning = shift.judge(moved, params.drift)
+        split_of = dict(zip(job.pairs["image_id"], job.pairs["split"], strict=True))
+        alike = semantic.near(
+            store.read(part, "images"), split_of, min_similarity=params.min_similarity
+        )
+        near = pa.Table.from_pandas(alike.pairs, schema=semantic.NEAR, preserve_index=False)
+        pq.write_table(near, part / "near.parquet", compression="zstd")
         write_json(part / store.PROFILE_FILE, present.model_dump())
         write_json(part / store.MODEL_FILE, {"architecture": base.name, **made})
     reasons = mismatch.reject(job.pairs, fit, params.mismatched)
@@ -86,6 +92,7 @@ def embed_pairs(
         "truncated_share": cut / len(job.texts),
         "score": _quantiles(score),
         "fit": _quantiles(fit),
+        "near": {"pairs": len(alike.pairs), "across_splits": alike.across},
         "drift": {"auc": moved.auc, "low": moved.low, "high": moved.high},
     }
     if warning:

@@ -174,15 +174,18 @@ def test_the_data_section_tells_checks_changes_and_leaks(page):
     assert "2 pictures are nearly the same as another, in 1 groups" in text
     assert "buy it now" in text
     assert "1,200 training pairs were dropped because the base model" in text
+    assert "1,234 pairs of pictures are nearly the same" in text
     assert "tells these pictures from those accepted last with AUC 0.71 [0.68, 0.75]" in text
 
 
 def test_what_was_neither_dropped_nor_moved_is_not_told(page):
     still = {"auc": None, "low": None, "high": None}
-    embed = {**STAGES["embed"], "rejected": {}, "drift": still}
+    near = {"pairs": 0, "across_splits": None}
+    embed = {**STAGES["embed"], "rejected": {}, "drift": still, "near": near}
     text = Page(page(stages={**STAGES, "embed": embed})).text
     assert "were dropped because the base model" not in text
     assert "accepted last with AUC" not in text
+    assert "nearly the same to the base model" not in text
 
 
 def hostile_quality():

@@ -1,0 +1,78 @@
+"""Pictures that are nearly the same to the base model, whatever their pixels (Abbas et al. 2023).
+
+Every pair is looked at, in blocks: exact, and with a matrix product's speed. Above `MOST` images
+that takes too long, and nothing is looked for.
+
+Shapes: N images, B of a block, D width.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.clip.store import Embeddings
+
+NEAR = pa.schema([("a", pa.string()), ("b", pa.string()), ("similarity", pa.float32())])
+"""Two images, a < b by id, and the cosine of their embeddings."""
+
+MOST = 200_000
+"""N²D operations: 100,000 images of width 512 take about a minute and a half on two cores."""
+
+BLOCK = 1024
+PARTNERS = 10
+"""Pairs kept of each image with images after it, the nearest: a data set of one picture repeated
+would have N² otherwise."""
+
+
+class Found(NamedTuple):
+    """The pairs, and how many of them stand in two splits; None where none were looked for."""
+
+    pairs: pd.DataFrame
+    across: int | None
+
+
+def near(images: Embeddings, split_of: dict[str, str], *, min_similarity: float | None) -> Found:
+    """Pairs of images whose cosine is `min_similarity` or more, by id; none where it is None."""
+    if min_similarity is None or len(images) > MOST:
+        return Found(pd.DataFrame({name: [] for name in NEAR.names}), None)
+    parts = list(_pairs(images, min_similarity))
+    places = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 2), np.int64)
+    cosines = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.float32)
+    ids = np.array([image_id.decode() for image_id in images.ids.tolist()], dtype=object)
+    table = pd.DataFrame(
+        {"a": ids[places[:, 0]], "b": ids[places[:, 1]], "similarity": cosines}
+    ).astype({"similarity": "float32"})
+    apart = table["a"].map(split_of) != table["b"].map(split_of)
+    return Found(table, int(apart.sum()))
+
+
+def _pairs(
+    images: Embeddings, least: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # M×2 rows, M cosines
+    for start, ours in images.blocks(BLOCK):
+        best = [
+            _above(ours @ theirs.T, start, first, least)
+            for first, theirs in images.blocks(16 * BLOCK)
+            if first + len(theirs) > start
+        ]
+        rows = np.concatenate([part[0] for part in best])
+        cosines = np.concatenate([part[1] for part in best])
+        order = np.lexsort((rows[:, 1], -cosines, rows[:, 0]))
+        rows, cosines = rows[order], cosines[order]
+        rank = np.arange(len(rows)) - np.searchsorted(rows[:, 0], rows[:, 0], side="left")
+        kept = rank < PARTNERS
+        by_id = np.lexsort((rows[kept][:, 1], rows[kept][:, 0]))
+        yield rows[kept][by_id], cosines[kept][by_id]
+
+
+def _above(
+    cosines: np.ndarray, start: int, first: int, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows a < b of a block's pairs at or above `least`, and their cosines."""
+    one, two = np.nonzero(cosines >= least)
+    later = two + first > one + start
+    one, two = one[later], two[later]
+    return np.stack([one + start, two + first], axis=1), cosines[one, two]

@@ -1,0 +1,58 @@
+"""Pictures that are the same to the model, beside a look at all pairs."""
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import sha256_text
+from pipeline.clip import semantic, store
+from pipeline.clip.cache import as_ids
+
+IDS = sorted(sha256_text(str(i)) for i in range(60))
+SPLITS = {image_id: ("train", "test")[i % 2] for i, image_id in enumerate(IDS)}
+
+
+def stored(folder, vectors):
+    of = dict(zip(IDS, vectors, strict=False))
+    ids = as_ids(IDS[: len(vectors)])
+    store.write(
+        folder,
+        "images",
+        ids,
+        lambda some: np.stack([of[i.decode()] for i in some.tolist()]),
+        dtype="fp32",
+    )
+    return store.read(folder, "images")
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("block", [4, 7, 1024])
+def test_every_pair_above_the_limit_is_found_once(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(semantic, "BLOCK", block)
+    vectors = unit(np.random.default_rng(0).normal(size=(60, 3)))
+    found = semantic.near(stored(tmp_path, vectors), SPLITS, min_similarity=0.97)
+    cosines = vectors @ vectors.T
+    expected = {
+        (IDS[i], IDS[j]) for i in range(60) for j in range(i + 1, 60) if cosines[i, j] >= 0.97
+    }
+    assert len(expected) > 10
+    assert set(zip(found.pairs.a, found.pairs.b, strict=True)) == expected
+    assert len(found.pairs) == len(expected)
+    assert found.pairs.similarity.min() >= 0.97
+    assert found.across == sum(SPLITS[a] != SPLITS[b] for a, b in expected)
+
+
+def test_a_picture_repeated_has_few_pairs_not_all(tmp_path):
+    found = semantic.near(stored(tmp_path, np.ones((60, 3)) / 3**0.5), SPLITS, min_similarity=0.9)
+    assert found.pairs.groupby("a").size().max() == semantic.PARTNERS
+    assert len(found.pairs) == 50 * 10 + 45
+
+
+def test_nothing_is_looked_for_where_it_is_off_or_too_much(tmp_path, monkeypatch):
+    images = stored(tmp_path, np.ones((4, 3)))
+    assert semantic.near(images, SPLITS, min_similarity=None).across is None
+    monkeypatch.setattr(semantic, "MOST", 3)
+    found = semantic.near(images, SPLITS, min_similarity=0.9)
+    assert (len(found.pairs), found.across) == (0, None)
