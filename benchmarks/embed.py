@@ -323,7 +323,7 @@ def child(architecture: str, folder: Path, root: Path) -> None:
     embed_pairs(
         root / "clean", root / "source", root / "out", root / "selected", embed, packed=root,
         base=model, cpu_threads=THREADS, cache=root / "cache",
-        accepted=root / "accepted.json",
+        accepted=root / "accepted.json", projection_file=root / "projection.csv",
     )  # fmt: skip
 
 

@@ -78,11 +78,18 @@ class EmbedParams(Section):
     batch_size: Literal["auto"] | Positive
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     exact: bool
+    decoder: Literal["cpu", "nvjpeg"]
     compile: bool
     mismatched: MismatchParams
     min_similarity: Annotated[float, Field(gt=0, le=1)] | None
     drift: EmbeddingDriftParams
     dtype: Literal["fp16", "fp32"]
+
+    @model_validator(mode="after")
+    def _exact_on_the_cpu(self) -> Self:
+        if self.exact and self.decoder == "nvjpeg":
+            raise ValueError("exact needs decoder: cpu; another decoder gives other last digits")
+        return self
 
 
 class FinetuneParams(Section):

@@ -34,6 +34,9 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 HISTORY = PLOTS / "finetune.csv"
+PROJECTION = PLOTS / "projection.csv"
+"""Where pictures lie to the base model, in two dimensions."""
+
 RUNS = Path("runs")
 REPORT = Path("reports/index.html")
 

@@ -23,9 +23,11 @@ def main() -> None:
             cpu_threads=params.cpu_threads,
             cache=paths.shared(paths.EMBEDDED),
             accepted=paths.ACCEPTED_EMBEDDINGS,
+            projection_file=paths.PROJECTION,
         )
         run.metrics(found)
         run.artifact(paths.SELECTED / REJECTED_FILE)
+        run.artifact(paths.PROJECTION)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,8 @@ def report(payloads, tmp_path_factory):
     names = [f"{text}.png" for text in payloads]
     rows = [{"source_row": 1, "before": text, "after": text} for text in payloads]
     sets = [payloads[0], payloads[1]]
+    points = synthetic.points()
+    points["label"] = (payloads * 9)[: len(points)]
     return render(
         {"target": synthetic.scores(0.4, 0.6, 0.1, 0.3), "general": {
             name: synthetic.scores(0.4, 0.6, 0.1, 0.3) for name in sets
@@ -149,6 +151,7 @@ def report(payloads, tmp_path_factory):
             "clean": {**synthetic.STAGES["clean"], "frequent_phrases": payloads},
         },
         history=synthetic.history(),
+        projection=points,
         predictions=dict.fromkeys(["target", *sets], shown),
         places=dict.fromkeys(["target", *sets], synthetic.places(folder)),
         quality=replace(

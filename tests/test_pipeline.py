@@ -165,7 +165,7 @@ def test_runs_are_nested_and_finished(project: Path) -> None:
     assert parent.data.params["finetune.epochs"] == "2"
     stage = runs[receipts["finetune"]["run_id"]]
     assert len(client.get_metric_history(stage.info.run_id, "finetune/loss")) > 4
-    assert {i.dataset.name for i in stage.inputs.dataset_inputs} >= {"data/clean"}
+    assert {i.dataset.name for i in stage.inputs.dataset_inputs} >= {"data/selected"}
 
 
 def test_a_second_repro_does_nothing(project: Path) -> None:

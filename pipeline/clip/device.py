@@ -51,15 +51,24 @@ def precision(device: torch.device, asked: str) -> Literal["fp32", "bf16", "fp16
 
     Raises ConfigError for one that the device can't compute in.
     """
+    if asked == "fp16":
+        require_gpu(device, "embed.precision is fp16")
     if device.type == "cpu":
-        if asked == "fp16":
-            raise ConfigError("embed.precision is fp16, which needs a GPU: set bf16, fp32 or auto")
         units = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     else:
         units = torch.cuda.is_bf16_supported(including_emulation=False)
     if asked == "auto":
         return "bf16" if units else "fp32"
     return asked  # type: ignore[return-value]
+
+
+def require_gpu(device: torch.device, what: str) -> None:
+    """ConfigError where `device` is none: `what` is the key and its value."""
+    if device.type != "cuda":
+        raise ConfigError(
+            f"{what}, which needs a GPU, and here is {device.type}: take another value "
+            "(params.yaml tells which there are), or look at CLIPTUNE_DEVICE"
+        )
 
 
 def described(device: torch.device, *, cpu_threads: int) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline.artifacts import new_folder, sha256_text, write_json
-from pipeline.clip import mismatch, semantic, shift, store, work
+from pipeline.artifacts import new_folder, sha256_text, write_json, write_text
+from pipeline.clip import mismatch, projection, semantic, shift, store, work
 from pipeline.clip.cache import as_ids
 from pipeline.clip.spread import everywhere
 from pipeline.clip.tokens import TokenCounter
@@ -32,15 +32,16 @@ def embed_pairs(
     cpu_threads: int,
     cache: Path,
     accepted: Path,
+    projection_file: Path,
 ) -> dict[str, Any]:
     """Embed each image and each distinct caption once; write vectors and scores, select pairs.
 
     Files in `folder`: images.parquet and images-00000.npy, …; texts likewise (id: SHA-256 of the
     caption); scores.parquet (pair, cosine of image and caption, fit: see `mismatch`); model.json
     (what the vectors are made with). In `selected`: the pairs to train on, and those that are
-    dropped, with the reason. What `cache` holds is not computed again; what is computed is kept
-    there. Returns counts, the share of captions cut to the model's context length, and quantiles
-    of cosines and fits.
+    dropped, with the reason. In `projection_file`: points to draw (see `projection`). What `cache`
+    holds is not computed again; what is computed is kept there. Returns counts, the share of
+    captions cut to the model's context length, and quantiles of cosines and fits.
 
     Raises DataError when images can't be decoded, after all others are embedded, and when the
     pictures drifted from those in `accepted` by more than `embed.drift.stop`; ModelError when
@@ -74,8 +75,10 @@ def embed_pairs(
         )
         near = pa.Table.from_pandas(alike.pairs, schema=semantic.NEAR, preserve_index=False)
         pq.write_table(near, part / "near.parquet", compression="zstd")
+        drawn = projection.project(store.read(part, "images"), job.pairs)
         write_json(part / store.PROFILE_FILE, present.model_dump())
         write_json(part / store.MODEL_FILE, {"architecture": base.name, **made})
+    write_text(projection_file, drawn.points.to_csv(index=False))
     reasons = mismatch.reject(job.pairs, fit, params.mismatched)
     rejected = _rejected(job.pairs, reasons, fit)
     with new_folder(selected) as part:
@@ -92,6 +95,7 @@ def embed_pairs(
         "truncated_share": cut / len(job.texts),
         "score": _quantiles(score),
         "fit": _quantiles(fit),
+        "projection_explained": drawn.explained,
         "near": {"pairs": len(alike.pairs), "across_splits": alike.across},
         "drift": {"auc": moved.auc, "low": moved.low, "high": moved.high},
     }

@@ -8,13 +8,14 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.clip.cache import EmbeddingCache, Ids, as_ids
+from pipeline.clip.nvjpeg import Item
 from pipeline.clip.progress import Progress
 from pipeline.clip.towers import Towers
 
@@ -27,8 +28,14 @@ SECONDS = 30.0
 AHEAD = 3
 """Batches decoded or being decoded while one is computed."""
 
-Decode = Callable[[str], Tensor]
-"""An image's id → its crop, H×W×3 uint8; OSError where there is none."""
+Decode = Callable[[str], Item]
+"""An image's id → its crop, H×W×3 uint8, or what will become one; OSError where there is none."""
+
+Join = Callable[[Sequence[Item]], Tensor]
+"""What B images' ids gave → their crops, B×H×W×3 uint8."""
+
+
+Row = TypeVar("Row")
 
 
 class Failed(NamedTuple):
@@ -51,6 +58,7 @@ def fill_images(
     towers: Towers,
     *,
     decode: Decode,
+    join: Join,
     batch_size: int,
     threads: int,
     progress: Progress,
@@ -61,21 +69,21 @@ def fill_images(
     def batches(pool: ThreadPoolExecutor) -> Iterator[_Batch]:
         decoded = _ahead(pool, decode, image_ids, AHEAD * batch_size)
         ids: list[str] = []
-        crops: list[Tensor] = []
+        items: list[Item] = []
         for image_id, future in decoded:
             try:
-                crop = future.result()
+                item = future.result()
             except OSError as error:
                 failed.append(Failed(image_id, str(error)))
                 progress.failed()
                 continue
             ids.append(image_id)
-            crops.append(crop)
+            items.append(item)
             if len(ids) == batch_size:
-                yield _Batch(ids, torch.stack(crops))
-                ids, crops = [], []
+                yield _Batch(ids, join(items))
+                ids, items = [], []
         if ids:
-            yield _Batch(ids, _filled_up(crops, batch_size))
+            yield _Batch(ids, join(_filled_up(items, batch_size)))
 
     with ThreadPoolExecutor(threads) as pool:
         _compute(cache, batches(pool), towers.images, towers.device, progress)
@@ -111,19 +119,20 @@ def fill_texts(
 
 
 def _as_batch(items: list[tuple[str, Tensor]], batch_size: int) -> _Batch:
-    return _Batch([id_ for id_, _ in items], _filled_up([row for _, row in items], batch_size))
+    rows = _filled_up([row for _, row in items], batch_size)
+    return _Batch([id_ for id_, _ in items], torch.stack(rows))
 
 
-def _filled_up(rows: list[Tensor], batch_size: int) -> Tensor:
-    """A batch of the full shape: the last row again where rows run out."""
-    return torch.stack(rows + rows[-1:] * (batch_size - len(rows)))
+def _filled_up(rows: list[Row], batch_size: int) -> list[Row]:
+    """As many rows as a batch has: the last one again where they run out."""
+    return rows + rows[-1:] * (batch_size - len(rows))
 
 
 def _ahead(
     pool: ThreadPoolExecutor, decode: Decode, ids: Sequence[str], depth: int
-) -> Iterator[tuple[str, Future[Tensor]]]:
+) -> Iterator[tuple[str, Future[Item]]]:
     """Ids with their crops on the way, in order, at most `depth` of them begun."""
-    queue: deque[tuple[str, Future[Tensor]]] = deque()
+    queue: deque[tuple[str, Future[Item]]] = deque()
     for image_id in ids:
         queue.append((image_id, pool.submit(decode, image_id)))
         if len(queue) >= depth:
@@ -143,7 +152,8 @@ def _compute(
     kept = _Segment(cache)
     before: tuple[list[str], Tensor, torch.cuda.Event | None] | None = None
     for batch in batches:
-        inputs = batch.inputs.pin_memory() if device.type == "cuda" else batch.inputs
+        elsewhere = device.type == "cuda" and batch.inputs.device.type == "cpu"
+        inputs = batch.inputs.pin_memory() if elsewhere else batch.inputs
         after = (batch.ids, *_to_host(embed(inputs), device))
         if before is not None:
             kept.add(*_arrived(*before), progress)

@@ -37,21 +37,43 @@ class Target(NamedTuple):
     height: int
 
 
+class Shape(NamedTuple):
+    """What OpenCLIP's transform makes of a picture of any size: a square of `side` pixels."""
+
+    side: int
+    squashed: bool
+    interpolation: str
+
+    def target(self, width: int, height: int) -> Target:
+        """To what a picture of this size is resized."""
+        if self.squashed:
+            return Target(self.side, self.side)
+        return _shortest(width, height, self.side)
+
+
+def shape_of(preprocess: dict[str, Any]) -> Shape | None:
+    """The shape that OpenCLIP's `preprocess_cfg` describes; None where it has no fast way."""
+    size, mode, name = (preprocess[key] for key in ("size", "resize_mode", "interpolation"))
+    side = size[0] if isinstance(size, tuple | list) and len(set(size)) == 1 else size
+    if not isinstance(side, int) or mode not in ("shortest", "squash") or name not in FILTERS:
+        return None
+    return Shape(side, mode == "squash", name)
+
+
 def fast_crop(preprocess: dict[str, Any]) -> Callable[[Place], Crop] | None:
     """A function from a place to the crop there, H×W×3; None where the transform has no fast way.
 
     `preprocess` is OpenCLIP's `preprocess_cfg`. The function raises OSError where there is no
     picture.
     """
-    size, mode, name = (preprocess[key] for key in ("size", "resize_mode", "interpolation"))
-    side = size[0] if isinstance(size, tuple | list) and len(set(size)) == 1 else size
-    if not isinstance(side, int) or mode not in ("shortest", "squash") or name not in FILTERS:
+    shape = shape_of(preprocess)
+    if shape is None:
         return None
+    side, name = shape.side, shape.interpolation
 
     def crop(place: Place) -> Crop:
         found = open_reduced(place, lambda width, height: _least(width, height, side))
-        squashed = mode == "squash"
-        target = Target(side, side) if squashed else _shortest(found.width, found.height, side)
+        target = shape.target(found.width, found.height)
         if found.picture.size == (found.width, found.height):
             return _resized(found.picture, target, side, name)
         return _cut(found, target, side, FILTERS[name])
@@ -72,7 +94,7 @@ def _shortest(width: int, height: int, side: int) -> Target:
     return Target(int(side * width / height), side)
 
 
-def _middle(target: Target, side: int) -> tuple[int, int]:
+def middle(target: Target, side: int) -> tuple[int, int]:
     """Left and top of torchvision's CenterCrop, which rounds half to even."""
     return round((target.width - side) / 2), round((target.height - side) / 2)
 
@@ -82,7 +104,7 @@ def _resized(picture: Image.Image, target: Target, side: int, name: str) -> Crop
     resized = F.interpolate(
         values, size=(target.height, target.width), mode=name, align_corners=False, antialias=True
     )
-    left, top = _middle(target, side)
+    left, top = middle(target, side)
     whole: Crop = resized[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(whole[top : top + side, left : left + side])
 
@@ -99,7 +121,7 @@ def _cut(found: Reduced, target: Target, side: int, resample: Image.Resampling) 
     first_x = picture.width - width if found.orientation in FROM_RIGHT else 0.0
     first_y = picture.height - height if found.orientation in FROM_BELOW else 0.0
     across, down = width / target.width, height / target.height
-    left, top = _middle(target, side)
+    left, top = middle(target, side)
     box = (
         first_x + left * across,
         first_y + top * down,

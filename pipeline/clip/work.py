@@ -1,9 +1,9 @@
 """What there is to embed, what of it is known, and how the rest is computed."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,22 +13,22 @@ from torch import Tensor
 
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
-from pipeline.clip import fill
+from pipeline.clip import fill, nvjpeg
 from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.model import Clip, load, locate
 from pipeline.clip.progress import Progress
-from pipeline.clip.resizing import fast_crop
+from pipeline.clip.resizing import fast_crop, shape_of
 from pipeline.clip.towers import Towers
 from pipeline.data.images import open_image
 from pipeline.data.pairs import read_pairs
 from pipeline.data.places import Places, places_of
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.params import EmbedParams, ModelParams
 
 FAILED_FILE = "failed.csv"
 """In the cache's folder: images of the last run that could not be decoded."""
 
-COMPUTING = ("towers.py", "resizing.py", "model.py", "fill.py", "../data/images.py")
+COMPUTING = ("towers.py", "resizing.py", "nvjpeg.py", "model.py", "fill.py", "../data/images.py")
 """Code that decides what a vector is: a vector computed by other code is another vector."""
 
 BATCH = {"cpu": 32, "cuda": 256}
@@ -42,12 +42,24 @@ class Share(NamedTuple):
     of: int = 1
 
 
+class Pixels(NamedTuple):
+    """How images become crops: one at a time in threads, then a batch of them.
+
+    Attributes:
+        exact: the crops are OpenCLIP's own, bit for bit.
+    """
+
+    decode: fill.Decode
+    join: fill.Join
+    exact: bool
+
+
 class Work(NamedTuple):
     """Items by id, the model, and the vectors known of them.
 
     Attributes:
         texts: each distinct caption by its SHA-256, in order of it.
-        decode: an image's id → its crop, H×W×3 uint8.
+        pixels: how images become crops.
     """
 
     pairs: pd.DataFrame
@@ -55,7 +67,7 @@ class Work(NamedTuple):
     texts: dict[str, str]
     clip: Clip
     towers: Towers
-    decode: Callable[[str], Tensor]
+    pixels: Pixels
     places: Places
     images: EmbeddingCache
     captions: EmbeddingCache
@@ -82,7 +94,6 @@ def prepare(
     size = BATCH[device.type] if params.batch_size == "auto" else params.batch_size
     pairs = read_pairs(clean)
     places = places_of(pairs, source=source, packed=packed)
-    quick = None if params.exact else fast_crop(clip.config["preprocess_cfg"])
     how = {
         "model": clip.fingerprint,
         "model_cfg": clip.config["model_cfg"],
@@ -92,10 +103,13 @@ def prepare(
         "precision": precision,
         "batch_size": size,
     }
-    pixels = {
+    pixels = _pixels(clip, places, params, device)
+    looks = {
         "preprocess": clip.config["preprocess_cfg"],
         "pillow": PIL.__version__,
-        "exact": quick is None,
+        "torchvision": version("torchvision"),
+        "exact": pixels.exact,
+        "decoder": params.decoder,
         "compiled": params.compile,
     }
     captions = sorted(pairs["caption"].unique(), key=sha256_text)
@@ -105,9 +119,9 @@ def prepare(
         texts={sha256_text(caption): caption for caption in captions},
         clip=clip,
         towers=Towers(clip, device=device, precision=precision, compiled=params.compile),
-        decode=_decoder(clip, places, quick),
+        pixels=pixels,
         places=places,
-        images=EmbeddingCache(cache / "images", how | pixels),
+        images=EmbeddingCache(cache / "images", how | looks),
         captions=EmbeddingCache(cache / "texts", how),
         batch_size=size,
     )
@@ -136,7 +150,8 @@ def _images(work: Work, share: Share) -> list[fill.Failed]:
             work.images,
             mine,
             work.towers,
-            decode=work.decode,
+            decode=work.pixels.decode,
+            join=work.pixels.join,
             batch_size=work.batch_size,
             threads=devices.cores(),
             progress=progress,
@@ -165,15 +180,36 @@ def _progress(
     return Progress(unit, total=known + len(mine), known=known, damaged=cache.corrupt)
 
 
-def _decoder(clip: Clip, places: Places, quick: Any) -> Callable[[str], Tensor]:
-    def fast(image_id: str) -> Tensor:
-        return torch.from_numpy(quick(places[image_id]))
+def _pixels(clip: Clip, places: Places, params: EmbedParams, device: torch.device) -> Pixels:
+    """Raises ConfigError where nvJPEG is asked for and can't be used."""
+    preprocess = clip.config["preprocess_cfg"]
+    crop = None if params.exact else fast_crop(preprocess)
+    if params.decoder == "nvjpeg":
+        devices.require_gpu(device, "embed.decoder is nvjpeg")
+        shape = shape_of(preprocess)
+        if shape is None or crop is None:
+            raise ConfigError(
+                f"embed.decoder is nvjpeg, which can't do the preprocessing of {clip.architecture} "
+                f"({preprocess}): set it to cpu"
+            )
+        return Pixels(
+            lambda image_id: nvjpeg.encoded(places[image_id], crop),
+            lambda items: nvjpeg.crops(items, shape, crop=crop, device=device),
+            exact=False,
+        )
 
     def exact(image_id: str) -> Tensor:
         with open_image(places[image_id]) as picture:
             return torch.from_numpy(clip.crop(picture).copy())
 
-    return exact if quick is None else fast
+    def fast(image_id: str) -> Tensor:
+        return torch.from_numpy(crop(places[image_id]))  # type: ignore[misc]
+
+    return Pixels(exact if crop is None else fast, _stacked, exact=crop is None)
+
+
+def _stacked(items: Sequence[nvjpeg.Item]) -> Tensor:
+    return torch.stack([item for item in items if isinstance(item, Tensor)])
 
 
 def _told(failed: list[fill.Failed], places: Places, file: Path) -> str:

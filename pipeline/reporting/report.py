@@ -16,6 +16,7 @@ from pipeline.data.places import Places
 from pipeline.reporting import comparison, examples, plots
 from pipeline.reporting.comparison import TARGET, Comparison
 from pipeline.reporting.quality import DOCS_FILE, Quality
+from pipeline.reporting.scatter import projection_chart
 from pipeline.reporting.svg import printable
 from pipeline.reporting.thumbnails import thumbnail
 from pipeline.reporting.verdict import headline, verdict
@@ -72,6 +73,7 @@ def render(
     *,
     stages: Mapping[str, Mapping[str, Any]],
     history: pd.DataFrame,
+    projection: pd.DataFrame,
     predictions: Mapping[str, pd.DataFrame],
     places: Mapping[str, Places],
     quality: Quality,
@@ -81,7 +83,8 @@ def render(
 ) -> str:
     """The page, the same for the same inputs.
 
-    `stages` are the metrics of validate, clean, embed and finetune; `history` is a row an epoch.
+    `stages` are the metrics of validate, clean, embed and finetune; `history` is a row an epoch,
+    `projection` a row a picture that is shown as a point.
     `predictions` and `places` (of images, by id) have one entry a set: `target` and each general
     set. `quality` is what is known of the data; the page links to Data Docs beside it. `params`
     must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
@@ -107,6 +110,7 @@ def render(
             confusion=_confusion(predictions[TARGET], places[TARGET]),
             training=_training(history, stages["finetune"]),
             history=history,
+            projection=_projection(projection),
             stages=stages,
             quality=quality,
             docs=DOCS_FILE,
@@ -228,6 +232,20 @@ def _confusion(predictions: pd.DataFrame, places: Places) -> dict[str, Any] | No
         "classes": counts.shape[0],
         "worst": [(pair, [thumbnail(places.get(id_)) for id_ in pair.images]) for pair in worst],
     }
+
+
+def _projection(points: pd.DataFrame) -> list[Chart]:
+    """The pictures as points, by split and, where there are labels, by label."""
+    colourings = {"split": "By part of the split", "label": "By label"}
+    return [
+        Chart(
+            svg=projection_chart(points, by, name=f"projection-{by}"),
+            title=title,
+            text="Each point is a picture; near points are alike to the base model.",
+        )
+        for by, title in colourings.items()
+        if points[by].notna().any()
+    ]
 
 
 def _training(history: pd.DataFrame, finetune: Mapping[str, Any]) -> list[Chart]:

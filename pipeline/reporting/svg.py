@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
 BASE, FINETUNED, LOSS = "#050505", "#060606", "#070707"
+KINDS = ("#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")
+"""Colours that only tell things apart."""
 
 _VARIABLES = {
     INK: "var(--ink)",
@@ -27,6 +29,7 @@ _VARIABLES = {
     BASE: "var(--base)",
     FINETUNED: "var(--accent)",
     LOSS: "var(--loss)",
+    **{colour: f"var(--kind-{i})" for i, colour in enumerate(KINDS, start=1)},
 }
 
 _STYLE: dict[str, Any] = {

@@ -56,6 +56,7 @@ def write(
         results,
         stages={stage: read_json(paths.metrics_file(stage)) for stage in STAGES},
         history=pd.read_csv(paths.HISTORY),
+        projection=pd.read_csv(paths.PROJECTION, dtype={"label": object}),
         predictions=predictions,
         places=places,
         quality=quality,

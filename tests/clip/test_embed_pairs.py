@@ -69,6 +69,7 @@ class Project:
             cpu_threads=2,
             cache=self.root / cache,
             accepted=self.root / "accepted.json",
+            projection_file=self.root / "projection.csv",
         )
         return sha256_of(self.root / out)
 
@@ -292,6 +293,26 @@ def test_a_number_of_processes_that_is_none_is_refused(project, monkeypatch):
     monkeypatch.setenv("CLIPTUNE_PROCESSES", "two")
     with pytest.raises(ConfigError, match="CLIPTUNE_PROCESSES is 'two'"):
         project.embed()
+
+
+@pytest.mark.gpu
+def test_a_gpu_decodes_and_embeds_what_a_cpu_does(project, monkeypatch):
+    project.embed(dtype="fp32", decoder="nvjpeg", precision="fp32")
+    found = store.read(project.root / "out", "images")
+    monkeypatch.setenv("CLIPTUNE_DEVICE", "cpu")
+    project.fresh(dtype="fp32", precision="fp32")
+    expected = store.read(project.root / "fresh", "images")
+    everything = np.arange(len(expected))
+    cosines = np.einsum("nd,nd->n", found.rows(everything), expected.rows(everything))
+    assert cosines.min() >= 0.999
+
+
+@pytest.mark.parametrize("change", [{"decoder": "nvjpeg"}, {"precision": "fp16"}])
+def test_what_needs_a_gpu_is_refused_by_name_without_one(project, monkeypatch, change):
+    monkeypatch.setenv("CLIPTUNE_DEVICE", "cpu")
+    (name, value), *_ = change.items()
+    with pytest.raises(ConfigError, match=f"embed.{name} is {value}, which needs a GPU"):
+        project.embed(**change)
 
 
 def test_mismatched_pairs_are_set_apart_with_their_fit(project):

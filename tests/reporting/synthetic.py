@@ -69,6 +69,7 @@ STAGES = {
         "texts": 15,
         "dim": 8,
         "truncated_share": 0.125,
+        "projection_explained": 0.4375,
         "score": {},
         "rejected": {"caption_mismatched": 1200},
         "near": {"pairs": 1234, "across_splits": 56},
@@ -130,6 +131,19 @@ def history() -> pd.DataFrame:
             "val_text_to_image_r1": [0.1, 0.4, 0.35],
             "lr": [float("nan"), 1e-5, 0.0],
             "logit_scale": [float("nan"), 20.0, 21.0],
+        }
+    )
+
+
+def points() -> pd.DataFrame:
+    """Pictures where the base model puts them: eight labels, and one picture without."""
+    labels = [f"kind {i}" for i in range(8) for _ in range(9 - i)] + [None]
+    return pd.DataFrame(
+        {
+            "x": [i / 10 for i in range(len(labels))],
+            "y": [(i * 7 % 10) / 10 for i in range(len(labels))],
+            "split": [("train", "val", "test")[i % 3] for i in range(len(labels))],
+            "label": pd.Series(labels, dtype=object),
         }
     )
 

@@ -20,6 +20,7 @@ from tests.reporting.synthetic import (
     draw_pictures,
     history,
     places,
+    points,
     predictions,
     scores,
 )
@@ -55,6 +56,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
     arguments = {
         "stages": STAGES,
         "history": history(),
+        "projection": points(),
         "predictions": {name: change(predictions(*answers)) for name in sets},
         "places": dict.fromkeys(sets, places(folder)),
         "quality": QUALITY,
