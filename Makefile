@@ -30,7 +30,7 @@ repro: $(READY)  ## the whole pipeline, as far as something changed, and its res
 	@cliptune summary
 
 test: $(READY)  ## the tests, on a CPU and offline
-	python -m pytest
+	python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## format, lint, types, import contracts
 	ruff format --check .

@@ -11,7 +11,16 @@ from pipeline.clip.model import Clip
 from pipeline.params import Params
 from tests.drawing import COLOURS, ROOT, draw
 
+LONGEST_FIRST = ("test_pipeline.py", "test_dvc_history.py")
+"""Files that take minutes: several processes end together only if these begin first."""
+
 REAL = ROOT.parent / "shared" / "real"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files keep together and tests keep their order; the longest files come first."""
+    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")
