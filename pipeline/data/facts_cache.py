@@ -8,6 +8,7 @@ the last `KEPT` runs did not ask for is forgotten.
 """
 
 import hashlib
+import json
 import os
 import sqlite3
 import sys
@@ -29,25 +30,27 @@ REFRESHED = 5
 MAX_BYTES = 20_000_000_000
 """Above this, what was not in use lately goes at once."""
 
-FORM = 0x436C6970
+FORM = 0x436C6971
 """Marks a file of ours, of this form: SQLite's `application_id`. Change it with the tables."""
 
 _ASKED = 500
 _WAIT_S = 5.0
 _TABLES = """
 CREATE TABLE facts (
-  image_id BLOB, decoder BLOB, width INT, height INT, format TEXT, mode TEXT, brightness REAL,
-  signature BLOB, problem TEXT, value TEXT, checksum INT, used INT, UNIQUE (image_id, decoder));
+  image_id BLOB, decoder BLOB, found BLOB, checksum INT, used INT, UNIQUE (image_id, decoder));
 CREATE TABLE files (file BLOB PRIMARY KEY, state BLOB, image_id BLOB, used INT);
 CREATE INDEX facts_used ON facts (used);
 CREATE INDEX files_used ON files (used);
 """
-_FACTS = "width, height, format, mode, brightness, signature, problem, value, checksum"
+_FACTS = "found, checksum"
 
 _KNOWN = (
     f"SELECT file, state, files.image_id, min(files.used, facts.used), {_FACTS} "  # noqa: S608
     "FROM files JOIN facts ON facts.image_id = files.image_id AND decoder = ?"
 )
+
+_unpack = json.JSONDecoder().raw_decode
+_SIGNATURE = ImageFacts._fields.index("signature")
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError, OSError)
 """What a file raises that is locked, out of reach or damaged; where the damage is in SQLite's own
@@ -89,7 +92,7 @@ class Reader:
         except FAILURES:
             self._base = None
             return None
-        return None if row is None else _checked(image_id, row)
+        return None if row is None else _checked(bytes.fromhex(image_id), *row)
 
 
 class FactsCache:
@@ -121,7 +124,7 @@ class FactsCache:
             part = keys[start : start + _ASKED]
             asked = f"{_KNOWN} WHERE file IN ({','.join('?' * len(part))})"
             for key, state, image_id, used, *row in self._rows(asked, (self.decoder, *part)):
-                facts, file = _checked(_hex(image_id), row), names.get(key)
+                facts, file = _checked(image_id, *row), names.get(key)
                 if facts is None or file is None:
                     self._failed(sqlite3.DatabaseError("damaged"))
                     return found
@@ -145,11 +148,11 @@ class FactsCache:
         for file, state, fact in found:
             if fact.problem not in LASTING or not fact.image_id:
                 continue
-            key, row = bytes.fromhex(fact.image_id), _row(fact)
-            facts.append((key, self.decoder, *row, _checksum(fact.image_id, row), self._run))
+            key, packed = bytes.fromhex(fact.image_id), _packed(fact)
+            facts.append((key, self.decoder, packed, _checksum(key, packed), self._run))
             if file is not None and state.settled():
                 files.append((os.fsencode(file), state.packed(), key, self._run))
-        self._write("INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", facts)
+        self._write("INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?)", facts)
         self._write("INSERT OR REPLACE INTO files VALUES (?,?,?,?)", files)
 
     def close(self) -> None:
@@ -248,29 +251,29 @@ def _say(what: str, path: Path, error: Exception) -> None:
     print(f"{what}: {path}: {str(error).partition(chr(10))[0]}", file=sys.stderr)  # noqa: T201
 
 
-def _hex(image_id: object) -> str:
-    return image_id.hex() if isinstance(image_id, bytes) else ""
-
-
 def _text(value: bytes) -> str:
     """Text that need not be text any more; the checksum tells."""
     return value.decode(errors="replace")
 
 
-def _row(facts: ImageFacts) -> Row:
-    return (
-        facts.width, facts.height, facts.format, facts.mode, facts.brightness, facts.signature,
-        facts.problem, facts.value,
-    )  # fmt: skip
+def _packed(facts: ImageFacts) -> bytes:
+    """All but the content's hash, as bytes: the signature follows a line of JSON."""
+    named = [*facts[1:_SIGNATURE], *facts[_SIGNATURE + 1 :]]
+    return json.dumps(named).encode() + b"\n" + facts.signature
 
 
-def _checksum(image_id: str, row: Sequence[Any]) -> int:
+def _checksum(image_id: bytes, packed: bytes) -> int:
     """Of a row's values: SQLite does not notice when a bit of its file turns."""
-    signature = row[5] if isinstance(row[5], bytes) else b""
-    return zlib.crc32(signature, zlib.crc32(repr((image_id, *row[:5], *row[6:8])).encode()))
+    return zlib.crc32(packed, zlib.crc32(image_id))
 
 
-def _checked(image_id: str, row: Sequence[Any]) -> ImageFacts | None:
+def _checked(image_id: object, packed: object, checksum: object) -> ImageFacts | None:
     """The facts of a row, unless the row is damaged."""
-    *facts, checksum = row
-    return ImageFacts(image_id, *facts) if checksum == _checksum(image_id, facts) else None
+    if not isinstance(image_id, bytes) or not isinstance(packed, bytes):
+        return None
+    if checksum != _checksum(image_id, packed):
+        return None
+    line, _, signature = packed.partition(b"\n")
+    named, _ = _unpack(line.decode())
+    rest = _SIGNATURE - 1
+    return ImageFacts._make([image_id.hex(), *named[:rest], signature, *named[rest:]])
