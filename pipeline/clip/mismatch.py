@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.clip.cache import Ids, Matrix
+from pipeline.clip.products import products
 from pipeline.clip.store import BLOCK, Embeddings
 from pipeline.params import MismatchParams
 
@@ -54,7 +55,7 @@ def _background(texts: Embeddings, sample: Matrix) -> tuple[Values, Values]:
     mean = np.empty(len(texts), dtype=np.float32)
     deviation = np.empty_like(mean)
     for start, vectors in texts.blocks():
-        cosines = vectors @ sample.T
+        cosines = products(vectors, sample)
         mean[start : start + len(vectors)] = cosines.mean(axis=1)
         spread = np.maximum(cosines.std(axis=1), LEAST_DEVIATION)
         deviation[start : start + len(vectors)] = spread

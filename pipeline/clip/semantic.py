@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.clip.products import products
 from pipeline.clip.store import Embeddings
 
 NEAR = pa.schema([("a", pa.string()), ("b", pa.string()), ("similarity", pa.float32())])
@@ -54,7 +55,7 @@ def _pairs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # M×2 rows, M cosines
     for start, ours in images.blocks(BLOCK):
         best = [
-            _above(ours @ theirs.T, start, first, least)
+            _above(products(ours, theirs), start, first, least)
             for first, theirs in images.blocks(16 * BLOCK)
             if first + len(theirs) > start
         ]

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.clip.cache import Matrix
+from pipeline.clip.products import covariance, products, solve
 from pipeline.clip.store import Embeddings
 from pipeline.errors import DataError
 from pipeline.params import EmbeddingDriftParams
@@ -117,7 +118,8 @@ def separation(ours: Matrix, theirs: Matrix) -> float:
     areas = []
     for number in range(FOLDS):
         held = fold == number
-        scores = values[held] @ _discriminant(values[~held], present[~held])
+        direction = _discriminant(values[~held], present[~held])
+        scores = products(values[held], direction[None, :])[:, 0]
         areas.append(_area(scores, present[held]))
     return float(np.mean(areas))
 
@@ -149,7 +151,7 @@ def _projected(vectors: Matrix, width: int) -> Matrix:
     if vectors.shape[1] <= width:
         return vectors
     matrix = np.random.default_rng(0).normal(size=(vectors.shape[1], width)) / math.sqrt(width)
-    projected: Matrix = (vectors @ matrix.astype(np.float32)).astype(np.float32)
+    projected: Matrix = products(vectors, matrix.astype(np.float32).T)
     return projected
 
 
@@ -167,10 +169,10 @@ def _sample_of(kept: Profile) -> Matrix:
 def _discriminant(values: np.ndarray[Any, Any], present: np.ndarray[Any, Any]) -> Any:
     """Fisher's direction, the covariance shrunk by a tenth towards a multiple of the identity."""
     ours, theirs = values[present], values[~present]
-    within = (np.cov(ours.T) + np.cov(theirs.T)) / 2
+    within = (covariance(ours) + covariance(theirs)) / 2
     width = len(within)
     shrunk = 0.9 * within + (0.1 * np.trace(within) / width + 1e-12) * np.eye(width)
-    return np.linalg.solve(shrunk, ours.mean(axis=0) - theirs.mean(axis=0))
+    return solve(shrunk, ours.mean(axis=0) - theirs.mean(axis=0))
 
 
 def _area(scores: np.ndarray[Any, Any], present: np.ndarray[Any, Any]) -> float:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.clip.products import products
+
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -54,7 +56,7 @@ def _ranks(queries: Matrix, items: Matrix, target: Integers) -> Integers:
     """Rank of item `target[q]` for each query q, in blocks of queries."""
     ranks = []
     for rows in _blocks(len(queries)):
-        scores = queries[rows] @ items.T
+        scores = products(queries[rows], items)
         ranks.append(rank_of(scores, target[rows]))
     return np.concatenate(ranks)
 
@@ -69,7 +71,7 @@ def rank_of(scores: Matrix, target: Integers) -> Integers:
 
 
 def _caption_ranks(rows: Integers, images: Matrix, texts: Matrix, owner: Integers) -> Integers:
-    scores = images[rows] @ texts.T
+    scores = products(images[rows], texts)
     mine = owner[None, :] == rows[:, None]
     best = np.where(mine, scores, -np.inf).argmax(axis=1)
     return rank_of(scores, best)

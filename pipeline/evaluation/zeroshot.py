@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline.clip.products import products
 from pipeline.evaluation.retrieval import Integers, Matrix, rank_of
 
 
@@ -27,11 +28,11 @@ def class_weights(
 
 def ranks(images: Matrix, weights: Matrix, actual: Integers) -> Integers:
     """Rank of each image's own class, 1 the best; equal scores rank by position: N."""
-    return rank_of(images @ weights.T, actual)
+    return rank_of(products(images, weights), actual)
 
 
 def predictions(images: Matrix, weights: Matrix) -> tuple[Integers, Matrix]:
     """The best class of each image and its cosine: N, N."""
-    scores = images @ weights.T
+    scores = products(images, weights)
     best = scores.argmax(axis=1)
     return best, scores[np.arange(len(best)), best]
