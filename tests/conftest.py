@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pandas as pd
 import pytest
 
@@ -10,6 +11,10 @@ from pipeline.clip import model as clip_model
 from pipeline.clip.model import Clip
 from pipeline.params import Params
 from tests.drawing import COLOURS, ROOT, draw
+
+# How long an example takes says something of the machine, which may be busy, and not of the code.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 LONGEST_FIRST = ("test_pipeline.py", "test_dvc_history.py")
 """Files that take minutes: several processes end together only if these begin first."""
