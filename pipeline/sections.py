@@ -64,16 +64,41 @@ class Threshold(Section):
         return self
 
 
+class ShortCaptions(Threshold):
+    """Captions of fewer words than `below_words`, as a share."""
+
+    below_words: Positive
+
+
+class LongCaptions(Threshold):
+    """Captions of more words than `above_words`, as a share."""
+
+    above_words: Positive
+
+
 class TableParams(Section):
     """Limits of the table as a whole."""
 
     rejected: Threshold
     rejected_for: dict[str, Threshold]
+    short_captions: ShortCaptions
+    long_captions: LongCaptions
     truncated: Threshold
+    repeated: Threshold
     caption_elsewhere: Threshold
     most_frequent_caption: Threshold
     unlabelled: Threshold
     labels_not_in_split: Threshold
+
+    @model_validator(mode="after")
+    def _short_below_long(self) -> Self:
+        below, above = self.short_captions.below_words, self.long_captions.above_words
+        if below > above:
+            raise ValueError(
+                f"short_captions.below_words {below} is above long_captions.above_words {above}: "
+                "a caption would be short and long at once, or every one of them either"
+            )
+        return self
 
 
 class DriftParams(Section):

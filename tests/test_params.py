@@ -32,6 +32,11 @@ def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
         ("train: 0.8", "train: 0.7", "train + val + test = 0.9: make them add up to 1"),
         ("min_words: 1", "min_words: 400", "min_words 400 is above max_words 300"),
         ('- "a photo of a {}."', '- "a photo"', "needs exactly one {} for the class name"),
+        (
+            "below_words: 3",
+            "below_words: 101",
+            "below_words 101 is above long_captions.above_words",
+        ),
         ("best_by: loss", "best_by: luck", "'loss' or 'retrieval'"),
         ("seed: 0", "seed: 0\nsead: 1", "unknown key `sead`: did you mean `seed`?"),
         ("seed: 0", "seed: [0", "not valid YAML"),

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.captions.languages import check_languages, other_language
-from pipeline.captions.scripts import UNSPACED, count_words, is_unspaced
+from pipeline.data.scripts import UNSPACED, count_words, is_unspaced
 from pipeline.params import CleanParams
 
 REASONS = (

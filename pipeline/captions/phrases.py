@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from pipeline.captions.scripts import UNSPACED
+from pipeline.data.scripts import UNSPACED
 
 _BEFORE = r"[\s,;:|–—-]*[(\[]?"
 _AFTER = r"[)\]]?"

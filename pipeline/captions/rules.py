@@ -10,7 +10,7 @@ from ftfy.badness import is_bad
 from pipeline.captions.markup import strip_html
 from pipeline.captions.phones import strip_phones
 from pipeline.captions.phrases import anywhere, at_an_end, has_word
-from pipeline.captions.scripts import SOUTH_EAST_ASIAN, UNSPACED
+from pipeline.data.scripts import SOUTH_EAST_ASIAN, UNSPACED
 from pipeline.errors import ConfigError
 from pipeline.params import CleanParams
 

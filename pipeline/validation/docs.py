@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-SIGNS = {"met": "✓", "steady": "✓", "warned": "▲", "stopped": "■"}
+SIGNS = {"met": "✓", "measured": "·", "steady": "✓", "warned": "▲", "stopped": "■"}
 MEANINGS = {
     "rows": "change of the number of pairs",
     "caption_words": "share of captions of another length",

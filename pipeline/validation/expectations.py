@@ -9,6 +9,7 @@ severity `warning` is told when it fails, one of severity `critical` ends the pi
 those of params.yaml; a figure without any is measured and told all the same.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from great_expectations import ExpectationSuite
@@ -22,6 +23,9 @@ from pipeline.validation.docs import MEANINGS
 
 BY_COLUMN = "image_problem"
 """The column whose values are themselves reasons."""
+
+UNLIMITED = Threshold(warn=None, stop=None)
+"""Measured and told, whatever it is."""
 
 IMAGE_REASONS = (
     "image_outside_root",
@@ -60,16 +64,25 @@ def row_suite(limits: ValidateParams, *, split: bool) -> ExpectationSuite:
     return _suite("rows", [*listed, *_split()] if split else listed)
 
 
-def table_suite(limits: ValidateParams) -> ExpectationSuite:
-    """What the figures of the table must be."""
+def table_suite(limits: ValidateParams, *, occurred: Collection[str] = ()) -> ExpectationSuite:
+    """What the figures of the table must be.
+
+    The share of rejected rows has a figure for each reason in `limited_reasons`.
+    """
     accepted = gxe.ExpectColumnValuesToBeBetween(
         column="accepted",
         min_value=1,
         severity="critical",
         meta=_meta("accepted", "pairs that are left"),
     )
-    figures = [_limited(*each) for each in _thresholds(limits)]
+    figures = [_limited(*each) for each in _thresholds(limits, occurred)]
     return _suite("table", [accepted, *(expectation for some in figures for expectation in some)])
+
+
+def limited_reasons(limits: ValidateParams, occurred: Collection[str]) -> list[str]:
+    """The reasons that have a limit, or for which a row was rejected; in the order of `REASONS`."""
+    limited = limits.table.rejected_for
+    return [reason for reason in REASONS if reason in limited or reason in occurred]
 
 
 def check_reasons(limits: ValidateParams) -> None:
@@ -88,7 +101,12 @@ def limit_key(name: str) -> str:
 
 
 def _readers() -> list[Expectation]:
-    """Schema, types and unique ids."""
+    """Schema and types, and the numbers that our readers give.
+
+    These numbers are ours, so they can be wrong through a defect alone: GX asks in each batch that
+    they are unique, and validate, from batch to batch, that they go on one by one. What can repeat
+    in a source, a row's image and caption, is the figure `repeated` of the table.
+    """
     return [
         gxe.ExpectTableColumnsToMatchSet(
             column_set=list(ROW_COLUMNS), meta=_meta("columns", "the columns that are checked")
@@ -103,7 +121,8 @@ def _readers() -> list[Expectation]:
             column="caption", type_="str", meta=_meta("caption_type", "a caption is a text")
         ),
         gxe.ExpectColumnValuesToBeUnique(
-            column="pair", meta=_meta("pair_unique", "no two pairs have the same number")
+            column="pair",
+            meta=_meta("pair_unique", "no two pairs have the same number (our own count)"),
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="source_row", min_value=1, meta=_meta("row_number", "rows are counted from 1")
@@ -157,16 +176,34 @@ def _split() -> list[Expectation]:
     ]
 
 
-def _thresholds(limits: ValidateParams) -> list[tuple[str, str, Threshold]]:
+def _thresholds(
+    limits: ValidateParams, occurred: Collection[str]
+) -> list[tuple[str, str, Threshold]]:
     """Each figure's name, what it is, and its limits."""
     table = limits.table
+    short, long = table.short_captions, table.long_captions
     return [
         ("rejected", "share of pairs rejected", table.rejected),
         *(
-            (f"rejected_for.{reason}", f"share of pairs rejected for {reason}", threshold)
-            for reason, threshold in table.rejected_for.items()
+            (
+                f"rejected_for.{reason}",
+                f"share of pairs rejected for {reason}",
+                table.rejected_for.get(reason, UNLIMITED),
+            )
+            for reason in limited_reasons(limits, occurred)
         ),
+        (
+            "short_captions",
+            f"share of captions with fewer than {short.below_words:,} words",
+            short,
+        ),
+        ("long_captions", f"share of captions with more than {long.above_words:,} words", long),
         ("truncated", "share of captions with more tokens than the model reads", table.truncated),
+        (
+            "repeated",
+            "share of pairs whose image and caption an earlier pair has too",
+            table.repeated,
+        ),
         (
             "caption_elsewhere",
             "share of pairs whose caption another image has too",
@@ -180,7 +217,7 @@ def _thresholds(limits: ValidateParams) -> list[tuple[str, str, Threshold]]:
         ("unlabelled", "share of pairs without a label", table.unlabelled),
         (
             "labels_not_in_split",
-            "share of labels that are missing in a part of the split",
+            "share of labels that are missing in a part of your own split",
             table.labels_not_in_split,
         ),
         *(

@@ -20,6 +20,9 @@ from pipeline.validation.examples import EXAMPLES, example, rows_at, shown
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+"""Parts a caption's hash from an image's, so that the two as one hash are told by their order."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -53,20 +56,28 @@ class Tally:
         """How many values exceed `limit`."""
         return int(self._counts[limit + 1 :].sum())
 
+    def below(self, limit: int) -> int:
+        """How many values are less than `limit`."""
+        return int(self._counts[:limit].sum())
+
 
 class Figures:
     """Gathers what the table-level expectations are about."""
 
-    def __init__(self, *, token_limit: int) -> None:
-        """Begin with no rows; captions above `token_limit` tokens are cut by the model."""
+    def __init__(self, *, token_limit: int, few_words: int, many_words: int) -> None:
+        """Begin with no rows.
+
+        Captions above `token_limit` tokens are cut by the model; those below `few_words` are short,
+        and those above `many_words` long.
+        """
         self.words, self.tokens = Tally(), Tally()
         self.reasons: Counter[str] = Counter()
         self.accepted = 0
-        self._limit = token_limit
+        self._limit, self._few, self._many = token_limit, few_words, many_words
         self._rejected_first: dict[str, list[dict[str, Any]]] = {}
         self._first_rejected: list[dict[str, Any]] = []
         self._parts: list[tuple[Hashes, Hashes, Hashes, np.ndarray[Any, np.dtype[np.uint8]]]] = []
-        self._truncated: list[int] = []
+        self._first: dict[str, list[int]] = {}
 
     @property
     def rejected(self) -> int:
@@ -91,11 +102,12 @@ class Figures:
 
     def accept(self, rows: pd.DataFrame) -> None:
         """Count accepted rows: caption, image_id, label, split, and their words and tokens."""
-        tokens = rows["tokens"].to_numpy()
-        self.words.add(rows["words"].to_numpy())
+        tokens, words = rows["tokens"].to_numpy(), rows["words"].to_numpy()
+        self.words.add(words)
         self.tokens.add(tokens)
-        over = np.flatnonzero(tokens > self._limit)[: EXAMPLES - len(self._truncated)]
-        self._truncated += [int(place) + self.accepted for place in over]
+        self._keep_first("truncated", tokens > self._limit)
+        self._keep_first("short_captions", words < self._few)
+        self._keep_first("long_captions", words > self._many)
         self.accepted += len(rows)
         codes = pd.Categorical(rows["split"], categories=list(SPLITS)).codes + 1
         self._parts.append(
@@ -127,8 +139,16 @@ class Figures:
         told = _Told(pairs_file, self.accepted)
         groups = Groups.of(captions)
         elsewhere = groups.spread_over(images)
+        repeated = Groups.of(captions * _ODD ^ images).repeats()
         figures |= {
-            "truncated": told.figure(np.array(self._truncated), self.tokens.above(self._limit)),
+            "short_captions": told.figure(
+                self._firsts("short_captions"), self.words.below(self._few)
+            ),
+            "long_captions": told.figure(
+                self._firsts("long_captions"), self.words.above(self._many)
+            ),
+            "truncated": told.figure(self._firsts("truncated"), self.tokens.above(self._limit)),
+            "repeated": told.figure(repeated, len(repeated)),
             "caption_elsewhere": told.figure(elsewhere, len(elsewhere)),
             "most_frequent_caption": told.figure(groups.largest(), len(groups.largest())),
             "unlabelled": Figure(None),
@@ -139,6 +159,15 @@ class Figures:
             figures["unlabelled"] = told.figure(bare, len(bare), column="image")
             figures["labels_not_in_split"] = _labels_not_in_split(labels, parts, told)
         return figures
+
+    def _keep_first(self, name: str, counted: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        """Where the first rows of a figure stand among all that were accepted."""
+        kept = self._first.setdefault(name, [])
+        places = np.flatnonzero(counted)[: EXAMPLES - len(kept)]
+        kept += [int(place) + self.accepted for place in places]
+
+    def _firsts(self, name: str) -> Positions:
+        return np.array(self._first[name], dtype=np.int64)
 
     def _share_rejected(self, count: int, examples: Sequence[Mapping[str, Any]]) -> Figure:
         return Figure(rounded(count / self.read), count, examples)
@@ -168,6 +197,12 @@ class Groups(NamedTuple):
         least = np.minimum.reduceat(in_order, self.starts)
         most = np.maximum.reduceat(in_order, self.starts)
         return np.sort(self.order[np.repeat(least != most, self.sizes)])
+
+    def repeats(self) -> Positions:
+        """The positions, ascending, of all but the first of each group."""
+        first = np.zeros(len(self.order), dtype=np.bool_)
+        first[self.starts] = True
+        return np.sort(self.order[~first])
 
     def largest(self) -> Positions:
         """The positions of the largest group; of equally large ones, of that which begins first."""

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.data.scripts import count_words
 from pipeline.validation.counting import TopCounts
-from pipeline.validation.vocabulary import space_counts, word_counts
+from pipeline.validation.vocabulary import word_counts
 
 VERSION = 1
 WORDS_KEPT = 2000
@@ -142,8 +143,8 @@ class ProfileBuilder:
         hashes = pd.util.hash_array(np.asarray(ids, dtype=object), categorize=False)
         self._image_of_row.append(hashes[codes])
         captions = accepted["caption"]
-        given = "words" in accepted
-        self._words.add((accepted["words"] if given else space_counts(captions)).to_numpy())
+        words = accepted["words"] if "words" in accepted else map(count_words, captions)
+        self._words.add(np.fromiter(words, dtype=np.int64, count=len(captions)))
         if "tokens" in accepted:
             self._tokens = self._tokens or _Bins(TOKENS)
             self._tokens.add(accepted["tokens"].to_numpy())

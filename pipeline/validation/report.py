@@ -79,7 +79,7 @@ def check_table(figures: Mapping[str, Figure], suite: ExpectationSuite) -> list[
     """An entry for each figure of the suite that is not null, in the suite's order.
 
     An entry's `status` is that of the severest expectation that failed, and `expectation` is that
-    one, or else the first.
+    one, or else the first; a figure without a limit is `measured`, for nothing was asked of it.
     """
     runner = _Runner(suite)
     names = list(dict.fromkeys(result["meta"]["name"] for result in runner.described()))
@@ -174,7 +174,7 @@ def _table_entry(result: Result, figure: Figure) -> dict[str, Any]:
         "observed": figure.value,
         "warn": meta.get("warn"),
         "stop": meta.get("stop"),
-        "status": "met",
+        "status": "measured" if result["severity"] == "info" else "met",
         "count": figure.count,
         "examples": list(figure.examples),
     }

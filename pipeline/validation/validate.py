@@ -23,6 +23,7 @@ from pipeline.data.pairs import (
     TableWriter,
     tally,
 )
+from pipeline.data.scripts import count_words
 from pipeline.data.sources.batches import Source
 from pipeline.data.sources.detect import open_source
 from pipeline.errors import DataError
@@ -30,14 +31,18 @@ from pipeline.params import DataParams, ValidateParams
 from pipeline.validation import drift
 from pipeline.validation.digests import Digests
 from pipeline.validation.docs import data_docs
-from pipeline.validation.expectations import check_reasons, row_suite, table_suite
+from pipeline.validation.expectations import (
+    check_reasons,
+    limited_reasons,
+    row_suite,
+    table_suite,
+)
 from pipeline.validation.figures import Figure, Figures
 from pipeline.validation.looking import look
 from pipeline.validation.packing import Packer
 from pipeline.validation.profile import ProfileBuilder
 from pipeline.validation.report import RowCheck, check_table
 from pipeline.validation.telling import DOCS_FILE, source_line, stop_message, warning_line
-from pipeline.validation.vocabulary import space_counts
 
 FAILED = paths.WORK / "last_failed"
 """What was found by a validate that stopped: `quality`, and the rejected rows."""
@@ -104,7 +109,11 @@ class _Rows:
         self._source, self._limits = source, limits
         self._count_tokens, self._token_limit = count_tokens, token_limit
         self._check = RowCheck(row_suite(limits, split="split" in source.columns))
-        self._figures = Figures(token_limit=token_limit)
+        self._figures = Figures(
+            token_limit=token_limit,
+            few_words=limits.table.short_captions.below_words,
+            many_words=limits.table.long_captions.above_words,
+        )
         self._profile = ProfileBuilder()
         self._images = Digests()
 
@@ -133,9 +142,10 @@ class _Rows:
         counted = self._figures
         profile = self._profile.result()
         moved = drift.compare(profile, accepted)
-        figures = counted.result(valid / PAIRS_FILE, reasons=[*self._limits.table.rejected_for])
+        reasons = limited_reasons(self._limits, counted.reasons)
+        figures = counted.result(valid / PAIRS_FILE, reasons=reasons)
         figures |= {f"drift.{name}": Figure(value) for name, value in moved["figures"].items()}
-        checks = check_table(figures, table_suite(self._limits))
+        checks = check_table(figures, table_suite(self._limits, occurred=counted.reasons))
         moved |= _judged(moved["reference"], checks)
         statuses = [check["status"] for check in checks]
         truncated = figures["truncated"].value if "truncated" in figures else None
@@ -154,7 +164,7 @@ class _Rows:
                 "p50": counted.words.quantile(0.5),
                 "p99": counted.words.quantile(0.99),
             },
-            "checks": {"met": statuses.count("met"), "warned": statuses.count("warned")},
+            "checks": {name: statuses.count(name) for name in ("met", "measured", "warned")},
             "warned": [check["name"] for check in checks if check["status"] == "warned"],
             "drift": {"status": moved["status"], "figures": moved["figures"]},
         }
@@ -190,8 +200,8 @@ class _Rows:
         captions = good["caption"]
         codes, distinct = pd.factorize(captions)
         tokens = self._count_tokens(distinct.tolist()) if len(distinct) else np.empty(0, np.int64)
-        words = space_counts(captions).to_numpy()
-        return good.assign(words=words, tokens=tokens[codes], image_group=None)
+        words = np.fromiter(map(count_words, distinct), dtype=np.int64, count=len(distinct))
+        return good.assign(words=words[codes], tokens=tokens[codes], image_group=None)
 
     def _are_new(self, image_ids: pd.Series) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of the rows are the first of their image in the whole source."""
@@ -238,7 +248,7 @@ def _require_next(pairs: pd.Series, *, after: int) -> None:
 def _judged(reference: Any, checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The status of the drift, and the figures above a limit."""
     of_drift = [check for check in checks if check["name"].startswith("drift.")]
-    above = [check for check in of_drift if check["status"] != "met"]
+    above = [check for check in of_drift if check["status"] in ("warned", "stopped")]
     names = [check["name"].removeprefix("drift.") for check in above]
     if reference is None:
         return {"status": "none", "warned": names}

@@ -40,11 +40,6 @@ def word_counts(captions: pd.Series) -> dict[str, int]:
     return counts
 
 
-def space_counts(captions: pd.Series) -> pd.Series:
-    """How many pieces spaces part each caption into."""
-    return pd.Series(pc.list_value_length(_pieces(captions)).to_numpy(zero_copy_only=False))
-
-
 def _pieces(captions: pd.Series) -> pa.Array:
     texts = pa.array(captions, type=pa.string(), from_pandas=True)
     if isinstance(texts, pa.ChunkedArray):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.captions.junk import REASONS, drop_reasons, is_file_name, repetition
-from pipeline.captions.scripts import count_words
+from pipeline.data.scripts import count_words
 from pipeline.errors import ConfigError
 from pipeline.params import Params
 from samples import params as sample_params

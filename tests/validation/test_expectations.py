@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.params import DriftParams, TableParams, Threshold
+from pipeline.params import DriftParams, LongCaptions, ShortCaptions, TableParams, Threshold
 from pipeline.validation.expectations import (
     IMAGE_REASONS,
     REASONS,
@@ -123,12 +123,19 @@ def test_all_problems_of_images_are_known_as_reasons():
     assert len(REASONS) == len(set(REASONS))
 
 
-def table_limits(defaults, **table):
-    free = {
-        name: Threshold(warn=None, stop=None) for name in TableParams.model_fields
+def thresholds(*, warn, stop):
+    """A threshold for each figure of the table, with what else the figure needs."""
+    table = {
+        name: Threshold(warn=warn, stop=stop) for name in TableParams.model_fields
         if name != "rejected_for"
     }  # fmt: skip
-    free["rejected_for"] = {}
+    table["short_captions"] = ShortCaptions(below_words=3, warn=warn, stop=stop)
+    table["long_captions"] = LongCaptions(above_words=9, warn=warn, stop=stop)
+    return table
+
+
+def table_limits(defaults, **table):
+    free = {**thresholds(warn=None, stop=None), "rejected_for": {}}
     return defaults.limits.model_copy(
         update={"table": defaults.limits.table.model_copy(update={**free, **table})}
     )
@@ -137,7 +144,7 @@ def table_limits(defaults, **table):
 @pytest.mark.parametrize(
     ("value", "warn", "stop", "status"),
     [
-        (0.3, None, None, "met"),
+        (0.3, None, None, "measured"),
         (0.2, 0.2, 0.3, "met"),
         (0.200001, 0.2, 0.3, "warned"),
         (0.3, 0.2, 0.3, "warned"),
@@ -174,7 +181,7 @@ def test_a_figure_that_can_not_be_told_is_not_said_to_be_met(defaults):
 
 def test_each_threshold_in_params_makes_its_expectations(defaults):
     both = Threshold(warn=0.1, stop=0.2)
-    table_both = {name: both for name in TableParams.model_fields if name != "rejected_for"}
+    table_both = thresholds(warn=0.1, stop=0.2)
     drift_both = dict.fromkeys(DriftParams.model_fields, both)
     limits = table_limits(defaults, **table_both, rejected_for={"image_missing": both})
     limits = limits.model_copy(update={"drift": DriftParams(**drift_both)})
@@ -189,5 +196,8 @@ def test_each_threshold_in_params_makes_its_expectations(defaults):
         for name in names
         for severity, limit in (("warning", 0.1), ("critical", 0.2))
     }
+    abouts = {each.column: each.meta["about"] for each in table_suite(limits).expectations}
+    assert abouts["short_captions"] == "share of captions with fewer than 3 words"
+    assert abouts["long_captions"] == "share of captions with more than 9 words"
     assert limit_key("drift.rows") == "validate.drift.rows"
     assert limit_key("rejected_for.image_missing") == "validate.table.rejected_for.image_missing"

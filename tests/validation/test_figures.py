@@ -24,7 +24,7 @@ def pairs(*rows):
 
 
 def measured(folder, table, *, cut=None, reasons=(), rejected=None):
-    figures = Figures(token_limit=LIMIT)
+    figures = Figures(token_limit=LIMIT, few_words=3, many_words=5)
     file = folder / "pairs.parquet"
     if rejected is not None:
         figures.reject(rejected)
@@ -54,13 +54,19 @@ def test_figures_counted_by_hand(tmp_path, cut):
     assert values == {
         "accepted": (8, 8),
         "rejected": (0.0, 0),
+        "short_captions": (0.125, 1),  # of two words, where three are not short
+        "long_captions": (0.375, 3),  # of six and seven, where five are not long
         "truncated": (0.25, 2),
+        "repeated": (0.25, 2),  # the third and the fifth row
         "caption_elsewhere": (0.375, 3),  # the red cat is a and b; the blue dog is c alone
         "most_frequent_caption": (0.375, 3),
         "unlabelled": (0.25, 2),
         "labels_not_in_split": (0.666667, 2),  # dog is not in test, owl is not in train
     }
     examples = {name: [tuple(e.values()) for e in f.examples] for name, f in found.items()}
+    assert examples["short_captions"] == [(80, "two more")]
+    assert [row for row, _ in examples["long_captions"]] == [40, 50, 60]
+    assert examples["repeated"] == [(30, "a red cat"), (50, "a blue dog")]
     assert examples["truncated"] == [(40, "a blue dog"), (50, "a blue dog")]
     assert examples["caption_elsewhere"] == [(row, "a red cat") for row in (10, 20, 30)]
     assert examples["unlabelled"] == [(60, "d"), (80, "f")]
@@ -109,6 +115,11 @@ def test_repeated_captions_as_pandas_counts_them(tmp_path_factory, rows):
     found = measured(tmp_path_factory.mktemp("figures"), table)
     images = table.groupby("caption")["image_id"].transform("nunique")
     assert found["caption_elsewhere"].value == round(float((images > 1).mean()), 6)
+    again = table.duplicated(["image_id", "caption"])
+    assert found["repeated"].count == again.sum()
+    assert [e["source_row"] for e in found["repeated"].examples] == (
+        table["source_row"][again].head(3).tolist()
+    )
     top = table["caption"].value_counts(normalize=True).max()
     assert found["most_frequent_caption"].value == round(float(top), 6)
 
@@ -121,3 +132,4 @@ def test_a_quantile_is_the_least_value_that_enough_do_not_exceed(values, share):
     expected = np.quantile(values, share, method="inverted_cdf")
     assert tally.quantile(share) == expected
     assert tally.above(100) == sum(value > 100 for value in values)
+    assert tally.below(100) == sum(value < 100 for value in values)

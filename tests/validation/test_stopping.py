@@ -4,8 +4,10 @@ import pytest
 from pipeline.artifacts import read_json, write_json
 from pipeline.data.pairs import read_rejected
 from pipeline.errors import ConfigError, DataError
-from pipeline.params import Threshold
+from pipeline.params import ShortCaptions, Threshold
 from tests.validation.validating import QUALITY, read_table, run
+
+SHORT = ShortCaptions(below_words=2, warn=0.1, stop=None)
 
 
 def test_no_row_left_stops_with_the_first_rows(pictures, out, defaults):
@@ -80,6 +82,39 @@ def test_a_figure_above_its_warning_is_told_and_goes_on(pictures, out, defaults,
     assert [e["source_row"] for e in checks["caption_elsewhere"]["examples"]] == [5, 6, 7]
 
 
+def test_each_reason_that_occurs_is_a_figure_though_it_has_no_limit(pictures, out, defaults):
+    rows = read_table(pictures)
+    rows.loc[[2, 5], "caption"] = None
+    rows.to_csv(pictures / "captions.csv", index=False)
+    found = run(pictures, out, defaults)
+    checks = {c["name"]: c for c in read_json(out / "quality" / "checks.json")}
+    empty = checks["rejected_for.caption_empty"]
+    assert (empty["observed"], empty["count"], empty["status"]) == (0.125, 2, "measured")
+    assert [e["source_row"] for e in empty["examples"]] == [3, 6]
+    assert [name for name in checks if name.startswith("rejected_for.")] == [empty["name"]]
+    assert found["checks"]["measured"] == 1
+    page = (out / "quality" / "data_docs.html").read_text()
+    assert "share of pairs rejected for caption_empty" in page
+    assert '<span class="chip measured">· measured</span>' in page
+
+
+def test_a_repeated_row_and_a_bare_caption_are_told(pictures, out, defaults, capsys):
+    rows = read_table(pictures)
+    rows.loc[4:7, "caption"] = "square"
+    rows = pd.concat([rows, rows[:4]])
+    rows.to_csv(pictures / "captions.csv", index=False)
+    found = run(pictures, out, defaults, table={"short_captions": SHORT})
+    assert found["warned"] == ["short_captions", "repeated"]
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "warning: share of captions with fewer than 2 words: 0.2, above "
+        "validate.table.short_captions.warn: 0.1",
+        "warning: share of pairs whose image and caption an earlier pair has too: 0.2, above "
+        "validate.table.repeated.warn: 0.1",
+    ]
+    checks = {c["name"]: c for c in read_json(out / "quality" / "checks.json")}
+    assert [e["source_row"] for e in checks["repeated"]["examples"]] == [17, 18, 19]
+
+
 def test_drift_is_told_and_stops_by_its_own_limits(pictures, out, defaults):
     run(pictures, out / "first", defaults)
     accepted = out / "accepted.json"
@@ -91,7 +126,7 @@ def test_drift_is_told_and_stops_by_its_own_limits(pictures, out, defaults):
     warned = run(pictures, out / "more", defaults, accepted=accepted)
     assert warned["drift"]["status"] == "warned"
     assert warned["drift"]["figures"]["rows"] == 1.0
-    assert warned["warned"] == ["drift.rows"]
+    assert warned["warned"] == ["repeated", "drift.rows"]
     assert read_json(out / "more/quality/drift.json")["warned"] == ["rows"]
     steady = {"rows": Threshold(warn=1.0, stop=None)}
     assert (

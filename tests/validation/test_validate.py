@@ -121,9 +121,21 @@ def test_the_metrics_count_tokens_words_and_checks(pictures, out, defaults):
     assert found["tokens"] == {"limit": LIMIT, "p50": 7, "p99": 9, "truncated_share": 1 / 16}
     assert found["words"] == {"p50": 5, "p99": 7}
     assert found["warned"] == ["truncated"]
-    # Pairs left, rejected, elsewhere, most frequent and unlabelled; there is no split and no drift.
-    assert found["checks"] == {"met": 5, "warned": 1}
+    # Pairs left, rejected, short, long, repeated, elsewhere, most frequent and unlabelled; there is
+    # no split and no drift.
+    assert found["checks"] == {"met": 8, "measured": 0, "warned": 1}
     assert found["drift"]["status"] == "none"
+
+
+def test_words_are_counted_as_clean_counts_them(pictures, out, defaults):
+    """Chinese sets no spaces, and a lone mark is no word."""
+    rows = read_table(pictures)
+    rows["caption"] = ["黑猫坐在沙发上", "a - b"] * 8
+    rows.to_csv(pictures / "captions.csv", index=False)
+    found = run(pictures, out, defaults)
+    assert found["words"] == {"p50": 2, "p99": 4}
+    checks = {c["name"]: c for c in read_json(out / "quality" / "checks.json")}
+    assert checks["short_captions"]["count"] == 8
 
 
 def test_many_batches_find_what_one_finds(pictures, out, defaults, monkeypatch):
