@@ -14,10 +14,19 @@ Anything else that is raised is a defect of ours and keeps its traceback.
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class CliptuneError(Exception):
-    """A mistake that the user can mend; its message says how."""
+    """A mistake that the user can mend; its message says how.
+
+    `left` is a folder with what was found before it, which a stage's run keeps.
+    """
+
+    def __init__(self, message: str, *, left: Path | None = None) -> None:
+        """`message` is complete by itself."""
+        super().__init__(message)
+        self.left = left
 
 
 class ConfigError(CliptuneError):

@@ -64,6 +64,11 @@ def shared(path: Path) -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
+def failed_folder(stage: str) -> Path:
+    """What `stage` had found when it stopped; outside its outputs, which DVC deletes."""
+    return WORK / "last_failed" / stage
+
+
 def metrics_file(stage: str) -> Path:
     """What `stage` found: the same for the same inputs, on every run."""
     return METRICS / f"{stage}.json"

@@ -94,9 +94,10 @@ class StageRun:
 def stage_run(stage: str, params: Section) -> Iterator[StageRun]:
     """Run a stage as an MLflow run below that of its execution.
 
-    The run ends FINISHED with a receipt; FAILED, with the error as a tag and without a receipt,
-    when the block raises; KILLED when it is stopped (Ctrl-C, SIGTERM, the end of DVC). Raises
-    TrackingError before any work when the store does not answer and the policy is to stop.
+    The run ends FINISHED with a receipt; FAILED, with the error as a tag, what it left as the
+    artifact last_failed and without a receipt, when the block raises; KILLED when it is stopped
+    (Ctrl-C, SIGTERM, the end of DVC). Raises TrackingError before any work when the store does not
+    answer and the policy is to stop.
     """
     started = time.time()
     receipt = paths.receipt_file(stage)
@@ -130,9 +131,17 @@ def stage_run(stage: str, params: Section) -> Iterator[StageRun]:
             stopped = told.is_set() or isinstance(error, KeyboardInterrupt)
             if not stopped:
                 sink.put({"op": "tags", "run": run, "values": {"error": _describe(error)}})
+                _keep_left(own, error)
             _end(sink, stage, "KILLED" if stopped else "FAILED", run=run, parent=parent.run)
             raise
         _end(sink, stage, "FINISHED", run=run, parent=parent.run)
+
+
+def _keep_left(run: StageRun, error: BaseException) -> None:
+    """Log what a stage had found before the error that stopped it."""
+    left = error.left if isinstance(error, CliptuneError) else None
+    if left is not None and left.is_dir():
+        run.artifact(left, "last_failed")
 
 
 def milliseconds() -> int:

@@ -44,7 +44,7 @@ from pipeline.validation.profile import ProfileBuilder
 from pipeline.validation.report import RowCheck, check_table
 from pipeline.validation.telling import DOCS_FILE, source_line, stop_message, warning_line
 
-FAILED = paths.WORK / "last_failed"
+FAILED = paths.failed_folder("validate")
 """What was found by a validate that stopped: `quality`, and the rejected rows."""
 
 CHECKED = 50_000
@@ -90,7 +90,8 @@ def validate(
         if any(check["status"] == "stopped" for check in checks):
             _keep(valid, told, failed)
             reasons = found["rejected"]
-            raise DataError(stop_message(checks, source=source, reasons=reasons, failed=failed))
+            said = stop_message(checks, source=source, reasons=reasons, failed=failed)
+            raise DataError(said, left=failed)
     tqdm.write(tally(found, folder))
     return found
 

@@ -116,6 +116,26 @@ def test_an_error_is_a_tag_and_passes_unchanged(here: Toy) -> None:
     assert not Path("runs/train.json").exists()
 
 
+def test_what_a_stage_found_before_it_stopped_is_kept_with_its_run(here: Toy) -> None:
+    left = Path(".cliptune/last_failed/validate")
+    (left / "quality").mkdir(parents=True)
+    (left / "quality/data_docs.html").write_text("why")
+    error = DataError("too many rows are rejected", left=left)
+    with pytest.raises(DataError), tracking.stage_run("validate", Numbers(seed=0)) as run:
+        raise error
+    kept = here.download(run.run_id, "last_failed/validate/quality/data_docs.html")
+    assert kept.read_text() == "why"
+    assert here.client().get_run(run.run_id).info.status == "FAILED"
+
+
+def test_a_stop_of_which_nothing_is_left_is_told_all_the_same(here: Toy) -> None:
+    error = DataError("row 3 is empty", left=Path("nowhere"))
+    with pytest.raises(DataError), tracking.stage_run("validate", Numbers(seed=0)) as run:
+        raise error
+    found = here.client().get_run(run.run_id)
+    assert (found.info.status, found.data.tags["error"]) == ("FAILED", "row 3 is empty")
+
+
 def test_a_defect_is_tagged_with_its_class(here: Toy) -> None:
     with pytest.raises(ZeroDivisionError), tracking.stage_run("train", Numbers(seed=0)) as run:
         1 / 0  # noqa: B018

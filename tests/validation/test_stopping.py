@@ -49,6 +49,7 @@ def test_a_figure_above_its_stop_ends_and_leaves_what_was_found(pictures, out, d
         "  row 6: caption_empty",
         "  row 8: image_missing: images/none.jpg",
     ]
+    assert error.value.left == out / "failed"
     assert "above validate.table.rejected_for.caption_empty.stop: 0.12" in said[4]
     assert "above validate.table.most_frequent_caption.stop: 0.5" in said[7]
     assert said[8] == "  row 9: a caption that is said of many"
