@@ -165,15 +165,18 @@ class CleanParams(Section):
     strip_boilerplate: list[str]
     strip_frequent: Annotated[float, Field(gt=0, le=1)] | None
     casing: Literal["keep", "lower", "unshout"]
+    collapse_space: bool
     min_words: Annotated[int, Field(ge=0)]
     max_words: Positive
-    languages: list[str]
-    max_repetition: Annotated[float, Field(gt=0, le=1)] | None
     drop_file_names: bool
+    max_repetition: Annotated[float, Field(gt=0, le=1)] | None
+    languages: list[str]
     near_images: NearImages
     near_captions: NearCaptions
     leaks: Literal["set_aside", "stop"]
     split: SplitShares
+    cut_from_train: list[Literal["val", "test"]]
+    labels_missing: Threshold
 
     @model_validator(mode="after")
     def _min_below_max(self) -> Self:

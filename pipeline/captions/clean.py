@@ -6,15 +6,19 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline import paths
 from pipeline.artifacts import new_folder, write_json
 from pipeline.captions.apply import apply_rules
+from pipeline.captions.coverage import coverage, judge
 from pipeline.captions.frequent import frequent_phrases
 from pipeline.captions.junk import drop_reasons
 from pipeline.captions.leaking import Leaks, find_leaks, stop
 from pipeline.captions.near import Near, find_near, near_repeats
 from pipeline.captions.rules import in_order
+from pipeline.data import splits
 from pipeline.data.pairs import (
     EXAMPLES_FILE,
+    LABELS_FILE,
     LEAK,
     LEAKS_FILE,
     NEAR_CAPTION,
@@ -33,16 +37,23 @@ from pipeline.data.pairs import (
 from pipeline.errors import DataError
 from pipeline.params import CleanParams
 
+FAILED = paths.failed_folder("clean")
 
-def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict[str, Any]:
+
+def clean(
+    source: Path, folder: Path, params: CleanParams, *, seed: int, failed: Path = FAILED
+) -> dict[str, Any]:
     """Clean the captions of the pairs in `source`, assign splits, write the result to `folder`.
 
     Returns read, accepted, rejected by reason, captions changed by rule, phrases found by
     frequency, near-duplicates, pairs and images a split, labels missing in a split;
-    accepted + rejected = read. Raises DataError when no pair is left, and for a leak where
-    `clean.leaks` is stop.
+    accepted + rejected = read. Raises DataError when no pair is left, when the user's split lacks a
+    part that `clean.cut_from_train` does not name, for a leak where `clean.leaks` is stop, and for
+    more missing labels than `clean.labels_missing` allows; what was found of these two is in
+    `failed` then.
     """
     pairs = read_pairs(source)
+    splits.require_parts(pairs["split"], shares=params.split, cut=params.cut_from_train)
     phrases = _frequent(pairs["caption"], params)
     rules = in_order(params, frequent=phrases)
     captions, changed, examples = apply_rules(pairs["caption"], rules)
@@ -52,7 +63,7 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
     reasons = drop_reasons(captions, params)
     leaks = find_leaks(pairs[reasons.isna()], near.images, params, seed=seed)
     if params.leaks == "stop" and not leaks.table.empty:
-        raise DataError(stop(pairs, leaks.table))
+        raise stop(leaks.table, failed=failed)
     reasons = reasons.fillna(leaks.reasons)
     reasons = reasons.fillna(_repeats(pairs[reasons.isna()]))
     kept = pairs[reasons.isna()]
@@ -69,7 +80,10 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
             "captions and their reasons tell which rule in params.yaml, section clean, to loosen; "
             f"the first: row {rejected.source_row.iloc[0]}: {rejected.value.iloc[0]!r}"
         )
+    covered = coverage(pairs["label"], accepted, shares=params.split)
+    warned = judge(covered, params.labels_missing, folder=folder, failed=failed)
     with new_folder(folder) as part:
+        write_json(part / LABELS_FILE, covered.as_dict())
         write_stage(part, accepted, rejected)
         write_table(leaks.table, LEAK, part / LEAKS_FILE)
         write_table(near.images, NEAR_IMAGE, part / NEAR_IMAGES_FILE)
@@ -94,8 +108,11 @@ def clean(source: Path, folder: Path, params: CleanParams, *, seed: int) -> dict
         "near_images": _counts(near.images),
         "near_captions": _counts(near_captions),
         "split": _split_counts(accepted),
-        "labels_missing": _labels_missing(accepted),
+        "labels": covered.counts(),
+        "warned": ["labels_missing"] if warned else [],
     }
+    for line in warned:
+        tqdm.write(line)
     tqdm.write(tally(found, folder))
     return found
 
@@ -139,10 +156,3 @@ def _split_counts(accepted: pd.DataFrame) -> dict[str, dict[str, int]]:
         name: {"pairs": int(pairs.get(name, 0)), "images": int(images.get(name, 0))}
         for name in SPLITS
     }
-
-
-def _labels_missing(accepted: pd.DataFrame) -> dict[str, int]:
-    """How many of the labels have no pair in a split."""
-    labels = accepted["label"].nunique()
-    by_split = accepted.groupby("split")["label"].nunique()
-    return {name: int(labels - by_split.get(name, 0)) for name in SPLITS}

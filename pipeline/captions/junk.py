@@ -14,15 +14,17 @@ from pipeline.captions.languages import check_languages, other_language
 from pipeline.data.scripts import UNSPACED, count_words, is_unspaced
 from pipeline.params import CleanParams
 
-REASONS = (
-    "caption_empty_after_cleaning",
-    "caption_too_short",
-    "caption_too_long",
-    "caption_file_name",
-    "caption_repetitive",
-    "caption_other_language",
-)
-"""In the order in which they are asked."""
+PARAM_OF = {
+    "caption_empty_after_cleaning": None,
+    "caption_too_short": "min_words",
+    "caption_too_long": "max_words",
+    "caption_file_name": "drop_file_names",
+    "caption_repetitive": "max_repetition",
+    "caption_other_language": "languages",
+}
+"""Reasons in the order in which they are asked, and the key of `clean` that tunes each."""
+
+REASONS = tuple(PARAM_OF)
 
 SHORTEST_REPETITION = 4
 """Words; fewer are no repetition."""
@@ -108,7 +110,7 @@ def _reasons(captions: list[str], params: CleanParams) -> list[str | None]:
 
 def _reason(caption: str, params: CleanParams) -> str | None:
     """The reasons that a caption gives by itself; its language is asked for many at once."""
-    if not caption:
+    if not caption.strip():
         return "caption_empty_after_cleaning"
     words = count_words(caption)
     if words < params.min_words:

@@ -1,13 +1,16 @@
 """What stands in two splits: found, told by pair, and set aside on the training side."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.artifacts import new_folder
 from pipeline.data import splits
-from pipeline.data.pairs import LEAK
+from pipeline.data.pairs import LEAK, LEAKS_FILE, write_table
 from pipeline.duplicates.across import near_leaks
+from pipeline.errors import DataError
 from pipeline.params import CleanParams
 
 SHOWN = 5
@@ -33,7 +36,8 @@ def find_leaks(
     pairs: pd.DataFrame, near_images: pd.DataFrame, params: CleanParams, *, seed: int
 ) -> Leaks:
     """Assign the split, and find what leaks: images, then groups, then near-duplicate images."""
-    placed = pairs.assign(split=splits.assign(pairs, seed=seed, shares=params.split))
+    split = splits.assign(pairs, seed=seed, shares=params.split, cut=params.cut_from_train)
+    placed = pairs.assign(split=split)
     reasons = pd.Series(None, index=pairs.index, dtype=object)
     told = []
     for reason, column in (("image_in_two_splits", "image_id"), ("group_in_two_splits", "group")):
@@ -51,24 +55,25 @@ def find_leaks(
     return Leaks(split=placed["split"], reasons=reasons, table=table)
 
 
-def stop(pairs: pd.DataFrame, table: pd.DataFrame) -> str:
-    """The message with which `clean.leaks: stop` ends the pipeline."""
-    row = pairs.set_index("pair")["source_row"]
+def stop(table: pd.DataFrame, *, failed: Path) -> DataError:
+    """What ends the pipeline where `clean.leaks` is stop; all leaks are written to `failed`."""
+    with new_folder(failed) as kept:
+        write_table(table, LEAK, kept / LEAKS_FILE)
     listed = [
-        f"row {row[leak['pair']]} ({leak['split']}) and row {row[leak['other']]} "
+        f"row {leak['source_row']} ({leak['split']}) and row {leak['other_row']} "
         f"({leak['other_split']}): {leak['reason'].replace('_', ' ')}: {leak['image']} and "
         f"{leak['other_image']}"
         for leak in table.head(SHOWN).to_dict("records")
     ]
     more = [f"and {len(table) - SHOWN:,} more"] if len(table) > SHOWN else []
-    return "\n       ".join(
-        [
-            f"{len(table):,} rows leak across the split, and clean.leaks is stop: mend the split "
-            "of your source, or set clean.leaks to set_aside, which leaves them out of training",
-            *listed,
-            *more,
-        ]
-    )
+    lines = [
+        f"{len(table):,} rows leak across the split, and clean.leaks is stop: mend the split "
+        "of your source, or set clean.leaks to set_aside, which leaves them out of training",
+        *listed,
+        *more,
+        f"Each is listed in {failed / LEAKS_FILE}; `cliptune leaks` shows the pictures",
+    ]
+    return DataError("\n       ".join(lines), left=failed)
 
 
 def _told(leaking: pd.DataFrame, left: pd.DataFrame, *, reason: str, column: str) -> pd.DataFrame:
@@ -95,10 +100,12 @@ def _table(
     table = pd.DataFrame(
         {
             "pair": leaking["pair"].to_numpy(),
+            "source_row": leaking["source_row"].to_numpy(),
             "image": leaking["image"].to_numpy(),
             "image_id": leaking["image_id"].to_numpy(),
             "split": leaking["split"].to_numpy(),
             "other": other["pair"].to_numpy(),
+            "other_row": other["source_row"].to_numpy(),
             "other_image": other["image"].to_numpy(),
             "other_id": other["image_id"].to_numpy(),
             "other_split": other["split"].to_numpy(),

@@ -163,7 +163,7 @@ def in_order(params: CleanParams, *, frequent: Sequence[str] = ()) -> dict[str, 
     rules = before | {
         "strip_frequent": at_an_end(left) if left else None,
         "casing": {"keep": None, "lower": str.lower, "unshout": unshout}[params.casing],
-        "collapse_space": collapse_space,
+        "collapse_space": collapse_space if params.collapse_space else None,
     }
     return {name: rule for name, rule in rules.items() if rule is not None}
 

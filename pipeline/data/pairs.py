@@ -71,10 +71,12 @@ IMAGES_FILE = "images.parquet"
 LEAK = pa.schema(
     [
         pa.field("pair", pa.int64(), nullable=False),
+        pa.field("source_row", pa.int64(), nullable=False),
         pa.field("image", pa.string(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("other", pa.int64(), nullable=False),
+        pa.field("other_row", pa.int64(), nullable=False),
         pa.field("other_image", pa.string(), nullable=False),
         pa.field("other_id", pa.string(), nullable=False),
         pa.field("other_split", pa.string(), nullable=False),
@@ -82,7 +84,9 @@ LEAK = pa.schema(
         pa.field("similarity", pa.float32()),
     ]
 )
-"""A pair that was set aside, and the `other` pair, of another split, that keeps its place."""
+"""A pair that was set aside, and the `other` pair, of another split, that keeps its place.
+
+Each comes with its row in the source."""
 
 NEAR_IMAGE = pa.schema(
     [
@@ -108,6 +112,7 @@ LEAKS_FILE = "leaks.parquet"
 NEAR_IMAGES_FILE = "near_images.parquet"
 NEAR_CAPTIONS_FILE = "near_captions.parquet"
 EXAMPLES_FILE = "examples.json"
+LABELS_FILE = "labels.json"
 PAIRS_FILE = "pairs.parquet"
 REJECTED_FILE = "rejected.parquet"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pipeline.data.pairs import SPLITS
+from pipeline.data.splits import lacking_parts
 from pipeline.doctor.findings import Fact, Finding, Look, about, percent
 from pipeline.doctor.seen import Base, Sample
 from pipeline.doctor.settings import Settings
@@ -28,7 +29,8 @@ class Plan(NamedTuple):
 def expected(sample: Sample, clean: CleanParams) -> dict[str, float]:
     """Pictures by split, near-duplicates and drops by caption aside.
 
-    A split of the user's own counts as far as it was read; a part that it lacks is cut from train.
+    A split of the user's own counts as far as it was read; what `cut_from_train` names comes off
+    its train.
     """
     passed = 1 - sum(sample.bad.values()) / sample.looked if sample.looked else 1.0
     passed = passed or 1.0  # a wrong folder: the plan is for when it is mended
@@ -37,9 +39,9 @@ def expected(sample: Sample, clean: CleanParams) -> dict[str, float]:
     seen = sum(sample.splits.values())
     if seen and sample.whole:
         own: dict[str, float] = {n: sample.splits.get(n, 0) / seen for n in SPLITS}
-        lacking = [name for name in SPLITS if name != "train" and not own[name]]
-        cut: dict[str, float] = {name: own["train"] * shares[name] for name in lacking}
-        shares = {**own, **cut, "train": own["train"] - sum(cut.values())}
+        cut: dict[str, float] = {name: own["train"] * shares[name] for name in clean.cut_from_train}
+        shares = {name: own[name] + cut.get(name, 0) for name in SPLITS}
+        shares["train"] -= sum(cut.values())
     return {name: images * share for name, share in shares.items()}
 
 
@@ -60,7 +62,10 @@ def look(settings: Settings, sample: Sample | None, base: Base | None) -> Look:
         tell = about if not sample.whole or sample.bad else lambda count: f"about {count:,.0f}"
         text = ", ".join(f"{name} {tell(images[name])}" for name in SPLITS)
         facts.append(Fact("plan", "images", text, {n: round(c) for n, c in images.items()}))
-        findings += _splits(images, clean, own=bool(sample.splits))
+        lacking = _lacking(sample, clean)
+        findings += [_uncut(lacking, clean)] if lacking else []
+        left = {name: count for name, count in images.items() if name not in lacking}
+        findings += _splits(left, clean, own=bool(sample.splits))
         if finetune is not None:
             plan = steps_of(images, finetune)
             findings += _steps(plan, finetune)
@@ -77,8 +82,26 @@ def _facts(plan: Plan, params: FinetuneParams) -> Iterator[Fact]:
     yield Fact("plan", "warm-up", text, plan.rising)
 
 
+def _lacking(sample: Sample, clean: CleanParams) -> list[str]:
+    """Parts for want of which `clean` stops."""
+    if not (sample.splits and sample.whole):
+        return []
+    return lacking_parts(sample.splits, shares=clean.split, cut=clean.cut_from_train)
+
+
+def _uncut(lacking: list[str], clean: CleanParams) -> Finding:
+    cut = ", ".join([*clean.cut_from_train, *lacking])
+    problem = (
+        f"your own split has no {' and no '.join(lacking)}: clean stops without a word on that"
+    )
+    remedy = f"set it to [{cut}], which cuts their shares from your train"
+    return Finding("stops", "clean.cut_from_train", clean.cut_from_train, problem, remedy)
+
+
 def _splits(images: dict[str, float], clean: CleanParams, *, own: bool) -> Iterator[Finding]:
     for name, makes in (("val", "finetune"), ("test", "evaluate")):
+        if name not in images:
+            continue
         count = images[name]
         key, value = f"clean.split.{name}", getattr(clean.split, name)
         remedy = f"raise {key}, or add data" if not own else f"mark more rows as {name}"

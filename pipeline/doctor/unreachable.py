@@ -61,6 +61,10 @@ def _idle(
             threshold = getattr(table, name)
             told = f"warn {threshold.warn}, stop {threshold.stop}"
             yield Idle(f"validate.table.{name}", told, "no row has a label", meant=False)
+        if settings.clean is not None:
+            limit = settings.clean.labels_missing
+            told = f"warn {limit.warn}, stop {limit.stop}"
+            yield Idle("clean.labels_missing", told, "no row has a label", meant=False)
 
 
 def _data(data: DataParams, sample: Sample) -> Iterator[Idle]:
@@ -94,7 +98,10 @@ def _clean(clean: CleanParams, sample: Sample | None) -> Iterator[Idle]:
     if sample.pairs < FEW_CAPTIONS:
         why = f"{sample.pairs:.0f} captions are too few to find phrases by frequency"
         yield Idle("clean.strip_frequent", clean.strip_frequent, why)
-    if sample.whole and {"train", "val", "test"} <= sample.splits.keys():
+    cut = clean.cut_from_train
+    if sample.whole and cut and not sample.splits:
+        yield Idle("clean.cut_from_train", ", ".join(cut), "your data have no split of their own")
+    if sample.whole and {"train", "val", "test"} <= sample.splits.keys() and not cut:
         why = "your own split has all three parts"
         shares = clean.split
         yield Idle("clean.split", f"{shares.train}/{shares.val}/{shares.test}", why, meant=False)

@@ -13,6 +13,8 @@ from pipeline.data.pairs import (
     EXAMPLES_FILE,
     IMAGE,
     IMAGES_FILE,
+    LABELS_FILE,
+    LEAK,
     LEAKS_FILE,
     NEAR_CAPTIONS_FILE,
     NEAR_IMAGES_FILE,
@@ -120,7 +122,8 @@ def test_a_near_duplicate_across_the_split_is_set_aside_in_training(
 def test_near_duplicates_in_one_split_stay_and_share_a_group(
     tmp_path: Path, defaults: Params
 ) -> None:
-    clean(given(tmp_path / "in", **NEAR, split="train"), tmp_path / "out", defaults.clean, seed=0)
+    params = changed(defaults.clean, split={"train": 1.0, "val": 0.0, "test": 0.0})
+    clean(given(tmp_path / "in", **NEAR, split="train"), tmp_path / "out", params, seed=0)
     pairs = read_pairs(tmp_path / "out")
     assert pairs.image_group.tolist() == ["a", "a", "b"]
     near = pq.read_table(tmp_path / "out" / NEAR_IMAGES_FILE).to_pylist()
@@ -129,16 +132,46 @@ def test_near_duplicates_in_one_split_stay_and_share_a_group(
 
 def test_a_leak_stops_where_params_say_so(tmp_path: Path, defaults: Params) -> None:
     folder = given(tmp_path / "in", **NEAR, split=["test", "train", "val"])
+    params, failed = changed(defaults.clean, leaks="stop"), tmp_path / "failed"
     with pytest.raises(DataError) as error:
-        clean(folder, tmp_path / "out", changed(defaults.clean, leaks="stop"), seed=0)
+        clean(folder, tmp_path / "out", params, seed=0, failed=failed)
     assert "1 rows leak" in str(error.value)
     assert "row 2 (train) and row 1 (test): near image in two splits: a2 and a" in str(error.value)
+    assert str(failed / LEAKS_FILE) in str(error.value)
+    assert error.value.left == failed
+    (leak,) = pq.read_table(failed / LEAKS_FILE, schema=LEAK).to_pylist()
+    assert (leak["source_row"], leak["other_row"]) == (2, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_leaks_are_listed_where_the_message_shows_five(
+    tmp_path: Path, defaults: Params
+) -> None:
+    names = [f"{i:02}" for i in range(9)]
+    folder = given(
+        tmp_path / "in", [f"caption number {i}" for i in range(19)], [*names, *names, "x"],
+        split=["test"] * 9 + ["train"] * 9 + ["val"], source_row=range(101, 120),
+    )  # fmt: skip
+    params, failed = changed(defaults.clean, leaks="stop"), tmp_path / "failed"
+    with pytest.raises(DataError, match="and 4 more"):
+        clean(folder, tmp_path / "out", params, seed=0, failed=failed)
+    leaks = pq.read_table(failed / LEAKS_FILE).to_pandas()
+    assert leaks["source_row"].tolist() == list(range(110, 119))
+    assert leaks["other_row"].tolist() == list(range(101, 110))
+
+
+def test_a_split_without_val_needs_a_word_before_any_work(tmp_path: Path, defaults: Params) -> None:
+    folder = given(tmp_path / "in", split=["train", "train", "test", "train", "train"])
+    with pytest.raises(DataError, match="cut_from_train"):
+        clean(folder, tmp_path / "out", defaults.clean, seed=0)
+    cut = changed(defaults.clean, cut_from_train=["val"])
+    assert clean(folder, tmp_path / "out", cut, seed=0)["split"]["test"]["pairs"] == 1
 
 
 def test_a_group_stays_on_one_side_of_a_given_split(tmp_path: Path, defaults: Params) -> None:
     folder = given(
         tmp_path / "in", ["one star", "two cats", "three dogs"], ["a", "b", "c"],
-        group=["g", "g", None], split=["train", "test", "train"],
+        group=["g", "g", None], split=["train", "test", "val"],
     )  # fmt: skip
     clean(folder, tmp_path / "out", defaults.clean, seed=0)
     rejected = read_rejected(tmp_path / "out")
@@ -173,19 +206,68 @@ def test_rows_added_later_move_no_row_to_another_split(tmp_path: Path, defaults:
     assert every[few.index].tolist() == few.tolist()
 
 
-def test_labels_that_a_split_lacks_are_counted(tmp_path: Path, defaults: Params) -> None:
-    folder = given(
-        tmp_path / "in", ["one star", "two cats", "three dogs"], ["a", "b", "c"],
-        label=["x", "y", "x"], split=["train", "test", "val"],
+def labelled(folder: Path) -> Path:
+    return given(
+        folder, ["one star", "two cats", "three dogs", "#none"], ["a", "b", "c", "d"],
+        label=["x", "y", "x", "z"], split=["train", "test", "val", "val"],
     )  # fmt: skip
+
+
+def test_labels_that_a_part_of_the_split_lacks_are_told(
+    tmp_path: Path, defaults: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = labelled(tmp_path / "in")
     found = clean(folder, tmp_path / "out", defaults.clean, seed=0)
-    assert found["labels_missing"] == {"train": 1, "val": 1, "test": 1}
+    # z lost its only pair, which was empty after cleaning; x alone is in two parts.
+    assert found["labels"] == {
+        "distinct": 3, "missing": {"train": 2, "val": 2, "test": 2}, "missing_share": 1.0,
+    }  # fmt: skip
+    assert found["warned"] == ["labels_missing"]
+    assert json.loads((tmp_path / "out" / LABELS_FILE).read_text()) == {
+        "distinct": 3,
+        "missing": {"train": ["y", "z"], "val": ["y", "z"], "test": ["x", "z"]},
+    }
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said == (
+        "warning: share of labels that a part of the split lacks: 1 of 3, above "
+        "clean.labels_missing.warn: 0 (train lacks 2: y, z; val lacks 2: y, z; test lacks 2: x, z; "
+        f"all are in {tmp_path / 'out' / LABELS_FILE})"
+    )
+
+
+def test_missing_labels_stop_where_params_say_so(tmp_path: Path, defaults: Params) -> None:
+    folder, failed = labelled(tmp_path / "in"), tmp_path / "failed"
+    params = changed(defaults.clean, labels_missing={"warn": 0.1, "stop": 0.9})
+    with pytest.raises(DataError, match=r"above clean\.labels_missing\.stop: 0\.9") as error:
+        clean(folder, tmp_path / "out", params, seed=0, failed=failed)
+    assert error.value.left == failed
+    assert json.loads((failed / LABELS_FILE).read_text())["missing"]["val"] == ["y", "z"]
+    params = changed(defaults.clean, labels_missing={"warn": None, "stop": 1.0})
+    assert clean(folder, tmp_path / "out", params, seed=0)["warned"] == []
+
+
+def test_where_there_is_no_label_none_is_said_to_be_covered(
+    tmp_path: Path, defaults: Params
+) -> None:
+    found = clean(given(tmp_path / "in"), tmp_path / "out", defaults.clean, seed=0)
+    nothing = dict.fromkeys(("train", "val", "test"))
+    assert found["labels"] == {"distinct": 0, "missing": nothing, "missing_share": None}
+    assert found["warned"] == []
+
+
+def test_a_part_that_is_meant_to_be_empty_lacks_no_label(tmp_path: Path, defaults: Params) -> None:
+    folder = given(tmp_path / "in", label=["x"] * 5)
+    params = changed(defaults.clean, split={"train": 1.0, "val": 0.0, "test": 0.0})
+    found = clean(folder, tmp_path / "out", params, seed=0)["labels"]
+    assert found["missing"] == {"train": 0, "val": None, "test": None}
+    assert found["missing_share"] == 0.0
 
 
 def test_cleaning_what_is_clean_changes_nothing(tmp_path: Path, defaults: Params) -> None:
-    clean(given(tmp_path / "in"), tmp_path / "once", defaults.clean, seed=0)
+    params = changed(defaults.clean, cut_from_train=["val", "test"])
+    clean(given(tmp_path / "in"), tmp_path / "once", params, seed=0)
     (tmp_path / "once" / IMAGES_FILE).write_bytes((tmp_path / "in" / IMAGES_FILE).read_bytes())
-    found = clean(tmp_path / "once", tmp_path / "twice", defaults.clean, seed=0)
+    found = clean(tmp_path / "once", tmp_path / "twice", params, seed=0)
     assert found["rejected"] == {}
     assert read_pairs(tmp_path / "twice").equals(read_pairs(tmp_path / "once"))
 

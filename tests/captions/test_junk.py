@@ -120,6 +120,22 @@ def test_each_reason_in_its_order(defaults: Params) -> None:
     assert tuple(captions.values())[:6] == REASONS
 
 
+def test_of_two_reasons_the_first_is_given(defaults: Params) -> None:
+    params = defaults.clean.model_copy(update={"min_words": 4, "max_words": 9, "languages": ["en"]})
+    both = {
+        "  ": "caption_empty_after_cleaning",  # also too short
+        "IMG_1234.jpg": "caption_too_short",  # also a file name
+        "photo 1 1 1 1 1 1 1 1 1 1.jpg": "caption_too_long",  # likewise, and it repeats itself
+        "photo 1 1 1 1 1 1.jpg": "caption_file_name",  # also a repetition
+        "kaufen Sie kaufen Sie kaufen Sie kaufen Sie": "caption_repetitive",  # also German
+        "eine schwarze Katze sitzt auf dem Sofa": "caption_other_language",
+    }
+    assert is_file_name("photo 1 1 1 1 1 1.jpg")
+    assert repetition("photo 1 1 1 1 1 1.jpg") > 0.6
+    assert drop_reasons(pd.Series(list(both)), params).tolist() == list(both.values())
+    assert tuple(both.values()) == REASONS
+
+
 def test_limits_themselves_are_kept(defaults: Params) -> None:
     params = defaults.clean.model_copy(
         update={"min_words": 3, "max_words": 4, "max_repetition": 0.75}

@@ -5,11 +5,14 @@ import ftfy
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from pipeline.captions import rules
 from pipeline.captions.apply import clean_caption
+from pipeline.captions.junk import PARAM_OF
 from pipeline.errors import ConfigError
 from pipeline.params import CleanParams, Params
+from tests.drawing import ROOT
 
 SCOTLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
 SENTENCES = {
@@ -185,11 +188,15 @@ def test_what_is_passed_over_as_sound_is_what_ftfy_leaves_alone(caption: str) ->
         assert ftfy.fix_text(caption, rules.MOJIBAKE) == caption
 
 
-def test_rules_come_in_the_order_of_the_params(defaults: Params) -> None:
+def test_params_yaml_states_the_order_in_which_rules_and_reasons_apply(defaults: Params) -> None:
+    """The rules in turn, then the reasons, and nothing else from the first to the last of them."""
     params = defaults.clean.model_copy(update={"casing": "lower"})
-    fields = [name for name in CleanParams.model_fields if name in rules.in_order(params)]
-    named = [*fields[: fields.index("casing")], "strip_frequent", "casing", "collapse_space"]
-    assert list(rules.in_order(params, frequent=["buy now at shop"])) == named
+    applied = list(rules.in_order(params, frequent=["buy now at shop"]))
+    asked = [key for key in PARAM_OF.values() if key is not None]
+    yaml = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    stated = list(yaml["clean"])
+    assert stated[: len(applied) + len(asked)] == [*applied, *asked]
+    assert list(CleanParams.model_fields) == stated
 
 
 def test_a_rule_that_is_off_is_left_out(defaults: Params) -> None:
@@ -198,6 +205,7 @@ def test_a_rule_that_is_off_is_left_out(defaults: Params) -> None:
         update={**off, "strip_handles": False, "strip_boilerplate": []}
     )
     assert list(rules.in_order(params)) == ["collapse_space"]
+    assert rules.in_order(params.model_copy(update={"collapse_space": False})) == {}
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,27 @@ def test_a_split_of_the_users_own_is_kept_and_filled_from_its_train(
 ) -> None:
     """Of 1,000 a fifth is test; val is a tenth of the 800 others."""
     own = replace(sample, splits={"train": 160, "test": 40})
+    cut = with_(settings, "clean", cut_from_train=["val"])
     expected = {"train": 720, "val": 80, "test": 200}
-    assert plan.expected(own, settings.clean) == pytest.approx(expected)
+    assert plan.expected(own, cut.clean) == pytest.approx(expected)
+    assert problems(cut, own) == []
     unsure = replace(own, whole=False)
     assert plan.expected(unsure, settings.clean)["test"] == pytest.approx(100)
+
+
+def test_a_part_that_the_users_split_lacks_stops_unless_it_is_cut(
+    settings: Settings, sample: Sample
+) -> None:
+    bare = replace(sample, splits={"train": 200})
+    found = one(settings, bare, "clean.cut_from_train")
+    assert found.level == "stops"
+    assert "your own split has no val and no test" in found.problem
+    assert "[val, test]" in found.remedy
+    cut = with_(settings, "clean", cut_from_train=["val", "test"])
+    assert plan.expected(bare, cut.clean) == pytest.approx({"train": 800, "val": 100, "test": 100})
+    assert problems(cut, bare) == []
+    # What was not read may hold the part.
+    assert problems(settings, replace(bare, whole=False)) == []
 
 
 def test_a_batch_above_the_training_pictures_stops(settings: Settings, sample: Sample) -> None:

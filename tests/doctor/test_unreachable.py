@@ -20,6 +20,7 @@ def test_a_table_without_labels(settings: Settings, sample: Sample) -> None:
         "evaluate.templates",
         "validate.table.unlabelled",
         "validate.table.labels_not_in_split",
+        "clean.labels_missing",
     }
     assert idle(settings, sample) == (set(), unlabelled)
     labelled = replace(sample, labelled=True)
@@ -59,6 +60,10 @@ def test_a_small_or_ready_split_source(settings: Settings, sample: Sample) -> No
     own = replace(sample, splits={"train": 8, "val": 1, "test": 1}, labelled=True)
     assert "clean.split" in idle(settings, own)[1]
     assert "clean.split" not in idle(settings, replace(own, whole=False))[1]
+    cut = with_(settings, "clean", cut_from_train=["val"])
+    assert "clean.split" not in idle(cut, own)[1]
+    assert "clean.cut_from_train" not in idle(cut, own)[0]
+    assert "clean.cut_from_train" in idle(cut, replace(own, splits={}))[0]
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
