@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("text", help='such as "a red metal star"')
     add.add_argument("--top", type=_count, default=10, help="how many (10)")
     add.set_defaults(command=_search)
+    add = commands.add_parser("leaks", help="pictures that leak across the split, side by side")
+    add.add_argument("--top", type=_count, default=500, help="how many (500)")
+    add.set_defaults(command=_leaks)
     add = commands.add_parser("export", help="embeddings in the layout of clip-retrieval and faiss")
     add.add_argument("folder", type=Path, help="a folder that is not there yet")
     add.add_argument("--dtype", choices=["fp16", "fp32"], default="fp32")
@@ -115,6 +118,21 @@ def _search(chosen: argparse.Namespace) -> None:
     )
     write_text(paths.SEARCHED, hits.as_page(chosen.text, described))
     print(f"{hits.as_text(described)}\n\nwith pictures: {paths.SEARCHED}")
+
+
+def _leaks(chosen: argparse.Namespace) -> None:
+    from pipeline.artifacts import write_text
+    from pipeline.params import EmbedStage, load
+    from pipeline.reporting import leaks
+
+    # DVC deletes the outputs of a stage that stops, so where both are there, clean's are the newer.
+    table = leaks.find_table(paths.CLEAN, paths.failed_folder("clean"))
+    source = Path(load(EmbedStage).source)
+    shown, count = leaks.read_leaks(
+        table, paths.VALID, source=source, packed=paths.PACKED, limit=chosen.top
+    )
+    write_text(paths.LEAKING, leaks.as_page(shown, count=count, table=table))
+    print(f"{count:,} pictures stand in two parts of the split ({table}): {paths.LEAKING}")
 
 
 def _export(chosen: argparse.Namespace) -> None:

@@ -55,6 +55,9 @@ EMBEDDED = WORK / "embeddings"
 SEARCHED = WORK / "search.html"
 """The page of the last search."""
 
+LEAKING = WORK / "leaks.html"
+"""The page of `cliptune leaks`."""
+
 GENERAL = WORK / "general"
 """Pictures of general sets that came inside other files."""
 

@@ -12,12 +12,18 @@ import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from markupsafe import escape
 
+from pipeline.data.places import Place
+from pipeline.reporting.hits import Found
+from pipeline.reporting.hits import as_page as hits_page
+from pipeline.reporting.leaks import as_page as leaks_page
 from pipeline.reporting.report import render
+from pipeline.reporting.thumbnails import thumbnail
 from pipeline.validation.docs import data_docs
 from tests.reporting import synthetic
 from tests.validation import quality
@@ -163,6 +169,7 @@ def report(payloads, tmp_path_factory):
             checks=[{**synthetic.QUALITY.checks[0], "about": text} for text in payloads],
             examples={"strip_html": rows},
             leaks=[replace(leak, image=name, other_image=name) for name in names],
+            labels_missing={"val": payloads},
         ),
         params={**synthetic.PARAMS, **dict.fromkeys(payloads, payloads)},
         model={text: text for text in payloads},
@@ -170,7 +177,29 @@ def report(payloads, tmp_path_factory):
     )  # fmt: skip
 
 
-@pytest.fixture(params=["docs", "report"])
+@pytest.fixture(scope="module")
+def search(payloads, picture):
+    """The page of a search, with a hostile query, among hostile captions and names."""
+    hits = [Found(i, 0.5, text, text, text, picture) for i, text in enumerate(payloads, 1)]
+    return hits_page(payloads[5], hits)
+
+
+@pytest.fixture(scope="module")
+def leaks(payloads, picture):
+    """The page of leaks between pictures with hostile names."""
+    leak = replace(synthetic.QUALITY.leaks[0], picture=picture)
+    shown = [replace(leak, image=text, other_image=text) for text in payloads]
+    return leaks_page(shown, count=99, table=Path(payloads[0]))
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("picture")
+    synthetic.draw_pictures(folder, 1)
+    return thumbnail(Place(folder / "0.png"))
+
+
+@pytest.fixture(params=["docs", "report", "search", "leaks"])
 def page(request):
     return request.getfixturevalue(request.param)
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.clip.search import Hit
 from pipeline.data.places import places_of
+from pipeline.reporting.pages import environment
 from pipeline.reporting.svg import printable
 from pipeline.reporting.thumbnails import thumbnail
 
-TEMPLATES = Path(__file__).parent / "templates"
 _CAPTION_CHARS = 100
 _NAME_CHARS = 60
 
@@ -61,7 +60,4 @@ def as_text(found: Sequence[Found]) -> str:
 
 def as_page(query: str, found: Sequence[Found]) -> str:
     """A page that holds the pictures and asks nothing of the network; all text is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("search.html.j2").render(query=query, found=found)
+    return environment().get_template("search.html.j2").render(query=query, found=found)

@@ -1,33 +1,25 @@
 """The report: one HTML page that holds all it shows and asks nothing of the network."""
 
-import json
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.data.places import Places
 from pipeline.reporting import comparison, examples, plots
 from pipeline.reporting.comparison import TARGET, Comparison
+from pipeline.reporting.pages import environment
 from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.scatter import projection_chart
-from pipeline.reporting.svg import printable
 from pipeline.reporting.thumbnails import thumbnail
 from pipeline.reporting.verdict import headline, verdict
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 _EXAMPLES = 6
 _CONFUSIONS = 6
 _CONFUSION_IMAGES = 3
 _CLASSES = 20
-_LINE_CHARS = 160
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ def render(
         for i, (name, scores) in enumerate(comparison.all_sets(results).items())
     ]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             title=title,
@@ -127,42 +119,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": comparison.percent,
-        "points": comparison.points,
-        "interval": lambda found: comparison.interval(found.low, found.high),
-        "keep": _keep_together,
-        "line": lambda text: printable(text, _LINE_CHARS),
-        "plain": _plain,
-        "figure": lambda value: "–" if value is None else _figure(value),
-        "number": lambda value: "–" if math.isnan(value) else f"{value:.4g}",
-    }
-    return environment
-
-
-def _figure(value: float) -> str:
-    """A count in full; a share or a distance to three digits."""
-    return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
-
-
-def _plain(value: Any) -> str:
-    """A setting as params.yaml would show it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _keep_together(text: str) -> str:
-    """Numbers are parted at the end of a line neither from their units nor within an interval."""
-    return re.sub(r" (?=%|points)|(?<=\d,) (?=[−\d])", "\u00a0", text)
 
 
 def _evaluated(

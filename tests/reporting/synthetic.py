@@ -7,7 +7,8 @@ import pandas as pd
 from PIL import Image
 
 from pipeline.data.places import Place, Places
-from pipeline.reporting.quality import Leak, Quality
+from pipeline.reporting.leaks import Leak
+from pipeline.reporting.quality import Quality
 
 CLASSIFICATION = ("top1", "top5", "mean_per_class")
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
@@ -56,6 +57,11 @@ STAGES = {
         "images": 12,
         "changed": {"strip_html": 3, "collapse_space": 0},
         "frequent_phrases": ["buy it now"],
+        "labels": {
+            "distinct": 10,
+            "missing": {"train": 0, "val": 1, "test": None},
+            "missing_share": 0.1,
+        },
         "near_images": {"pairs": 1, "members": 2, "groups": 1},
         "near_captions": {"pairs": 2, "members": 3, "groups": 1},
         "split": {
@@ -108,15 +114,18 @@ QUALITY = Quality(
         Leak(
             picture=None,
             image="7.png",
+            source_row=7,
             split="train",
             other_picture=None,
             other_image="9.png",
+            other_row=9,
             other_split="test",
             reason="near_image_in_two_splits",
             similarity=0.97,
         )
     ],
     leak_count=1,
+    labels_missing={"train": [], "val": ["ankle boot"], "test": None},
 )
 
 

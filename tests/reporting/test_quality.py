@@ -29,10 +29,12 @@ def pair(number, image_id, split):
 def leak(number, image_id, other, other_id):
     return {
         "pair": number,
+        "source_row": number,
         "image": f"{image_id}.png",
         "image_id": image_id,
         "split": "train",
         "other": other,
+        "other_row": other,
         "other_image": f"{other_id}.png",
         "other_id": other_id,
         "other_split": "test",
@@ -43,7 +45,7 @@ def leak(number, image_id, other, other_id):
 
 @pytest.fixture
 def read(tmp_path):
-    def reading(leaks):
+    def reading(leaks, missing=None):
         source, valid, clean, quality = (
             tmp_path / name for name in ("source", "valid", "clean", "quality")
         )
@@ -55,6 +57,7 @@ def read(tmp_path):
         write_table(pd.DataFrame(pairs), PAIR, valid / PAIRS_FILE)
         write_table(pd.DataFrame(leaks, columns=LEAK.names), LEAK, clean / LEAKS_FILE)
         (clean / "examples.json").write_text("{}")
+        (clean / "labels.json").write_text(json.dumps({"distinct": 99, "missing": missing or {}}))
         for name, content in (("checks", []), ("source", {}), ("drift", {})):
             (quality / f"{name}.json").write_text(json.dumps(content))
         return read_quality(valid, clean, quality, source=source, packed=tmp_path / "packed")
@@ -75,3 +78,14 @@ def test_both_pictures_of_a_leak_are_shown_and_counted_once(read):
     assert shown.picture
     assert shown.other_picture
     assert (shown.split, shown.other_split) == ("train", "test")
+
+
+def test_as_many_leaks_are_shown_as_a_page_bears(read):
+    found = read([leak(i, f"{i}", 2, "two") for i in range(30)])
+    assert (len(found.leaks), found.leak_count) == (24, 30)
+
+
+def test_the_first_labels_that_a_part_lacks_are_read(read):
+    labels = [f"kind {i:02}" for i in range(40)]
+    missing = read([], {"train": [], "val": labels, "test": None}).labels_missing
+    assert missing == {"train": [], "val": labels[:12], "test": None}

@@ -172,7 +172,10 @@ def test_the_data_section_tells_checks_changes_and_leaks(page):
     assert "Read as table; image from image , caption from text (guessed)." in text
     assert "share of rows rejected 0.15 0.1 0.5 warned" in text
     assert "row 7 a <b>red</b> star → a red star" in text
-    assert "near image in two splits, similarity 0.97 train 7.png test 9.png" in text
+    assert "near image in two splits, similarity 0.97 train 7.png row 7 test 9.png row 9" in text
+    assert "each row is listed in data/clean/leaks.parquet" in text
+    assert "10.0 % of the 10 labels are missing in a part" in text.replace("\xa0", " ")
+    assert "val lacks 1: ankle boot" in text
     assert "2 pictures are nearly the same as another, in 1 groups" in text
     assert "buy it now" in text
     assert "1,200 training pairs were dropped because the base model" in text
@@ -203,7 +206,26 @@ def hostile_quality():
         },
         examples={"strip_html": [row]},
         leaks=[leak],
+        labels_missing={"val": [HOSTILE]},
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"distinct": 0, "missing": {}, "missing_share": None}, "No row has a label."),
+        (
+            {"distinct": 4, "missing": {}, "missing_share": 0.0},
+            "Each of the 4 labels stands in every part.",
+        ),
+    ],
+)
+def test_no_label_is_not_every_label(page, labels, said):
+    clean = {**STAGES["clean"], "labels": labels}
+    quality = replace(QUALITY, labels_missing={})
+    text = Page(page(stages={**STAGES, "clean": clean}, quality=quality)).text
+    assert said in text
+    assert "missing in a part" not in text
 
 
 def test_without_labels_ranks_stand_in_for_classes(page):
