@@ -5,9 +5,11 @@ scripts and requests. So each page is loaded whole; without its policy; and with
 unescaped. A page with neither shows that this browser would have run them.
 """
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,10 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from markupsafe import escape
 
 from pipeline.data.places import Place
+from pipeline.data.plot_rows import write_plot
 from pipeline.reporting.hits import Found
 from pipeline.reporting.hits import as_page as hits_page
 from pipeline.reporting.leaks import as_page as leaks_page
@@ -238,6 +242,40 @@ def test_the_policy_alone_keeps_it_so(browser, listener, payloads, page):
     assert "<script>" in dom
     assert RAN not in dom
     assert listener.asked == []
+
+
+PLOTS = """\
+plots:
+  - confusion: {template: confusion, x: predicted, y: {confusion.csv: actual}}
+"""
+
+
+@pytest.fixture(scope="module")
+def plotted(tmp_path_factory, payloads):
+    """The page that `dvc plots show` makes of hostile classes, by how their rows are written."""
+    rows = pd.DataFrame({"actual": payloads, "predicted": payloads})
+
+    def show(write):
+        folder = tmp_path_factory.mktemp("plots")
+        (folder / "dvc.yaml").write_text(PLOTS)
+        write(folder / "confusion.csv", rows)
+        dvc = Path(sys.executable).parent / "dvc"
+        environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+        for command in (["init", "--no-scm", "-q"], ["plots", "show", "-q", "-o", "shown"]):
+            subprocess.run([dvc, *command], cwd=folder, env=environment, check=True, timeout=120)
+        return (folder / "shown" / "index.html").read_text()
+
+    return show
+
+
+def test_what_dvc_plots_runs_nothing(browser, plotted):
+    page = plotted(write_plot)
+    assert r"\u2039script\u203adocument.title=" in page
+    assert RAN not in browser(page)
+
+
+def test_dvc_plots_would_run_them_without_our_writing(browser, plotted):
+    assert RAN in browser(plotted(lambda path, rows: rows.to_csv(path, index=False)))
 
 
 class Elements(HTMLParser):

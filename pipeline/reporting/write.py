@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from pipeline import paths
 from pipeline.artifacts import new_folder, read_json, sha256_of, write_text
 from pipeline.data.places import Places
+from pipeline.data.plot_rows import write_plot
 from pipeline.reporting.plots import confusion_rows, recall_rows
 from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.report import render
@@ -49,8 +49,8 @@ def write(
             table = pa.Table.from_pandas(frame, schema=PREDICTION, preserve_index=False)
             pq.write_table(table.replace_schema_metadata(None), part / f"{name}.parquet")
     confusion = confusion_rows(predictions["target"]).query("model == 'fine-tuned'")
-    _write_csv(paths.PLOTS / "confusion.csv", confusion[["actual", "predicted"]])
-    _write_csv(paths.PLOTS / "recall.csv", recall_rows(results))
+    write_plot(paths.PLOTS / "confusion.csv", confusion[["actual", "predicted"]])
+    write_plot(paths.PLOTS / "recall.csv", recall_rows(results))
     record = read_json(paths.FINETUNED / paths.MANIFEST)
     page = render(
         results,
@@ -74,7 +74,3 @@ def write(
         write_text(part / paths.REPORT.name, page)
         shutil.copyfile(paths.QUALITY / DOCS_FILE, part / DOCS_FILE)
     tqdm.write("\n".join([*verdict(results), f"The report: {paths.REPORT}"]))
-
-
-def _write_csv(path: Path, rows: pd.DataFrame) -> None:
-    write_text(path, rows.to_csv(index=False))
