@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 from pipeline.doctor.findings import Finding
 from pipeline.doctor.seen import Base, Device, Made
-from pipeline.params import ModelParams
+
+if TYPE_CHECKING:  # the process starts the sooner
+    from pipeline.params import ModelParams
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def beginning() -> Iterator[Executor]:
         yield pool
 
 
-def ask_base(pool: Executor, model: ModelParams, made: Made) -> "Future[Base]":
+def ask_base(pool: Executor, model: "ModelParams", made: Made) -> "Future[Base]":
     """Ask for the base model."""
     return pool.submit(_base, model, made)
 
@@ -33,7 +36,7 @@ def ask_device(pool: Executor) -> "Future[Device | Finding]":
 
 
 def ask_tokens(
-    pool: Executor, model: ModelParams, captions: Sequence[str]
+    pool: Executor, model: "ModelParams", captions: Sequence[str]
 ) -> "Future[list[int] | None]":
     """Ask for the captions' numbers of tokens; None: the tokenizer is not here yet."""
     return pool.submit(_tokens, model, list(captions))
@@ -43,7 +46,7 @@ def _ready() -> None:
     import pipeline.doctor.model  # noqa: F401, PLC0415 - takes seconds: only in that process
 
 
-def _base(model: ModelParams, made: Made) -> Base:
+def _base(model: "ModelParams", made: Made) -> Base:
     from pipeline.doctor.model import base  # noqa: PLC0415
 
     return base(model, made=made)
@@ -55,7 +58,7 @@ def _device() -> Device | Finding:
     return device()
 
 
-def _tokens(model: ModelParams, captions: Sequence[str]) -> list[int] | None:
+def _tokens(model: "ModelParams", captions: Sequence[str]) -> list[int] | None:
     from pipeline.doctor.model import tokens  # noqa: PLC0415
 
     return tokens(model, captions)

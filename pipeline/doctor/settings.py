@@ -24,6 +24,7 @@ from pipeline.params import (
     ValidateParams,
     load,
 )
+from pipeline.validation.reasons import check_reasons
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -69,10 +70,7 @@ def unknown_names(settings: Settings) -> list[Finding]:
         value = ", ".join(clean.languages) if clean is not None else None
         findings.append(Finding("stops", "clean.languages", value, str(error), ""))
     try:
-        if limits is not None and limits.table.rejected_for:
-            # Importing Great Expectations takes seconds: only where there is a name to check.
-            from pipeline.validation.expectations import check_reasons  # noqa: PLC0415
-
+        if limits is not None:
             check_reasons(limits)
     except ConfigError as error:
         findings.append(Finding("stops", "validate.table.rejected_for", None, str(error), ""))

@@ -17,40 +17,15 @@ from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
 from pipeline.data.pairs import SPLITS
-from pipeline.errors import ConfigError
 from pipeline.params import Threshold, ValidateParams
 from pipeline.validation.docs import MEANINGS
+from pipeline.validation.reasons import limited_reasons
 
 BY_COLUMN = "image_problem"
 """The column whose values are themselves reasons."""
 
 UNLIMITED = Threshold(warn=None, stop=None)
 """Measured and told, whatever it is."""
-
-IMAGE_REASONS = (
-    "image_outside_root",
-    "image_missing",
-    "image_empty",
-    "image_too_many_bytes",
-    "image_too_many_pixels",
-    "image_truncated",
-    "image_unreadable",
-    "image_mode_unsupported",
-    "image_decoder_crashed",
-    "image_decoder_too_slow",
-    "image_too_small",
-    "image_too_narrow",
-)
-ROW_REASONS = (
-    "row_malformed",
-    "image_not_given",
-    "caption_empty",
-    "caption_too_many_chars",
-    "split_not_given",
-    "split_unknown",
-)
-REASONS = (*ROW_REASONS, *IMAGE_REASONS)
-"""All for which validate rejects a row."""
 
 ROW_COLUMNS = (
     "pair", "source_row", "malformed", "image", "image_problem", "caption", "split",
@@ -77,22 +52,6 @@ def table_suite(limits: ValidateParams, *, occurred: Collection[str] = ()) -> Ex
     )
     figures = [_limited(*each) for each in _thresholds(limits, occurred)]
     return _suite("table", [accepted, *(expectation for some in figures for expectation in some)])
-
-
-def limited_reasons(limits: ValidateParams, occurred: Collection[str]) -> list[str]:
-    """The reasons that have a limit, or for which a row was rejected; in the order of `REASONS`."""
-    limited = limits.table.rejected_for
-    return [reason for reason in REASONS if reason in limited or reason in occurred]
-
-
-def check_reasons(limits: ValidateParams) -> None:
-    """Raise ConfigError where `rejected_for` names what is no reason."""
-    for reason in limits.table.rejected_for:
-        if reason not in REASONS:
-            raise ConfigError(
-                f"params.yaml: `validate.table.rejected_for.{reason}`: no row is ever rejected so: "
-                f"name one of {', '.join(REASONS)}"
-            )
 
 
 def limit_key(name: str) -> str:

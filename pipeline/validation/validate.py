@@ -31,16 +31,12 @@ from pipeline.params import DataParams, ValidateParams
 from pipeline.validation import drift
 from pipeline.validation.digests import Digests
 from pipeline.validation.docs import data_docs
-from pipeline.validation.expectations import (
-    check_reasons,
-    limited_reasons,
-    row_suite,
-    table_suite,
-)
+from pipeline.validation.expectations import row_suite, table_suite
 from pipeline.validation.figures import Figure, Figures
 from pipeline.validation.looking import look
 from pipeline.validation.packing import Packer
 from pipeline.validation.profile import ProfileBuilder
+from pipeline.validation.reasons import check_reasons, limited_reasons
 from pipeline.validation.report import RowCheck, check_table
 from pipeline.validation.telling import DOCS_FILE, source_line, stop_message, warning_line
 

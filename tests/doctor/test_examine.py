@@ -21,7 +21,7 @@ from pipeline.doctor.examine import examine
 from pipeline.doctor.show import as_dict
 if __name__ == "__main__":
     found = examine()
-    heavy = sorted({"torch", "open_clip", "mlflow"} & set(sys.modules))
+    heavy = sorted({"torch", "open_clip", "mlflow", "great_expectations"} & set(sys.modules))
     told = as_dict(found.findings, found.facts)
     print(json.dumps({**told, "stops": found.stops, "heavy": heavy}))
 """

@@ -6,15 +6,9 @@ import pandas as pd
 import pytest
 
 from pipeline.params import DriftParams, LongCaptions, ShortCaptions, TableParams, Threshold
-from pipeline.validation.expectations import (
-    IMAGE_REASONS,
-    REASONS,
-    ROW_COLUMNS,
-    limit_key,
-    row_suite,
-    table_suite,
-)
+from pipeline.validation.expectations import ROW_COLUMNS, limit_key, row_suite, table_suite
 from pipeline.validation.figures import Figure
+from pipeline.validation.reasons import IMAGE_REASONS, REASONS
 from pipeline.validation.report import RowCheck, check_table
 
 ROOT = Path(__file__).parents[2]
