@@ -1,108 +1,101 @@
 """WebDataset and img2dataset: tar files in which the members of a sample share a name.
 
+The name ends at its first dot; what follows is the member's suffix. The image is the member whose
+suffix is that of an image and nothing else: `a.jpg`, not the mask `a.seg.png`. Captions are the
+lines of `.txt`, the label is in `.cls`, and fields of `.json` count where these two lack. Of two
+members of one kind the first in the archive is taken, and the other is a bad row. Hidden members
+and other suffixes are left alone; a sample that has no image but one of these is a bad row.
+
 Images of a plain tar stay where they are and are read through their offset. Those of a compressed
 one come with their row. Nothing is extracted to disk.
 """
 
 import json
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
-from pipeline.data.sources.rows import BadRow, Embedded, Part, Row, is_image
+from pipeline.data.sources import tars
+from pipeline.data.sources.rows import BadRow, Embedded, Part, Row, is_image, is_unread, unread
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-ENDS = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError)
-"""What reading a broken archive raises."""
+UNLIKE = "unlike"
+"""Like an image, but none that is read."""
 
+KINDS = {"txt": "text", "json": "JSON", "cls": "label"}
 MAX_TEXT = 1_000_000
 MAX_EMBEDDED = 200_000_000
+
+
+class _Shard(NamedTuple):
+    """An open archive, its name, and its size where it is a plain one."""
+
+    tar: tarfile.TarFile
+    name: str
+    size: int | None
+
+
+class _Sample:
+    """What the members that share a name hold."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.taken: dict[str, str] = {}  # kind → member
+        self.fields: dict[str, Any] = {}
+        self.own: dict[str, Any] = {}
+        self.unlike: BadRow | None = None  # an image that is not taken
+
+    def row(self, shard: str) -> Row | BadRow | None:
+        """Its row; None where no member was of use."""
+        if "image" not in self.taken and self.unlike is not None:
+            return self.unlike
+        if not self.fields and not self.own:
+            return None
+        return {"image": None, "__key__": f"{shard}!{self.key}", **self.fields, **self.own}
 
 
 def read_shards(files: Sequence[Path], *, folder: Path) -> Iterator[Row | BadRow]:
     """The samples of each tar, in order: image, caption, and the fields of its JSON."""
     for file in files:
         name = file.relative_to(folder).as_posix()
-        plain = file.suffix == ".tar"
+        plain = file.suffix.lower() == ".tar"
         try:
-            with tarfile.open(file, "r:" if plain else "r|gz") as tar:
-                yield from _samples(tar, file=file, name=name, plain=plain)
+            with tars.opened(file, plain=plain) as tar:
+                yield from _samples(_Shard(tar, name, file.stat().st_size if plain else None))
                 end = tar.offset
-            if plain and not _has_end(file, end):
+            if plain and not tars.has_end(file, end):
                 yield BadRow(f"{name} ends early: no end mark at byte {end}")
-        except (
-            tarfile.TarError,
-            OSError,
-            EOFError,
-            zlib.error,
-            ValueError,
-            OverflowError,
-        ) as error:
+        except tars.ENDS as error:
             yield BadRow(f"{name} ends early: {type(error).__name__}: {error}"[:200])
 
 
-def _samples(tar: tarfile.TarFile, *, file: Path, name: str, plain: bool) -> Iterator[Row | BadRow]:
-    key: str | None = None
-    sample: dict[str, Any] = {}
-    size = file.stat().st_size
+def _samples(shard: _Shard) -> Iterator[Row | BadRow]:
+    sample = _Sample("")
     broken: Exception | None = None
-    for member in _members(tar):
+    for member in tars.members(shard.tar):
         if isinstance(member, Exception):
             broken = member
             continue
         if member.isdir():
             continue
-        wrong = _wrong(member, size if plain else None)
+        wrong = tars.wrong(member, size=shard.size)
         if wrong is not None:
-            yield BadRow(f"{name}: {member.name[:100]!r}: {wrong}")
+            yield BadRow(f"{shard.name}: {member.name[:100]!r}: {wrong}")
             continue
-        stem, suffix = _key(member.name)
-        if stem != key:
-            if sample:
-                yield _row(sample, f"{name}!{key}")
-            key, sample = stem, {}
-        found = _value(tar, member, suffix, name=name, plain=plain)
-        if isinstance(found, BadRow):
-            yield found
-        elif found is not None:
-            sample |= found
-        tar.members.clear()  # type: ignore[attr-defined]  # else tarfile keeps every header of a shard
-    if sample:
-        yield _row(sample, f"{name}!{key}")
+        key, suffix = _key(member.name)
+        if key != sample.key:
+            yield from _told(sample.row(shard.name))
+            sample = _Sample(key)
+        yield from _told(_add(sample, shard, member, suffix))
+    yield from _told(sample.row(shard.name))
     if broken is not None:
         raise broken
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo | Exception]:
-    """The members, and what ends them early, so that the sample before it is not lost."""
-    try:
-        yield from tar
-    except ENDS as error:
-        yield error
-
-
-def _has_end(file: Path, offset: int) -> bool:
-    """Whether the block of zeros that ends an archive stands at `offset`; tarfile does not ask."""
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        return stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-
-
-def _row(sample: dict[str, Any], key: str) -> Row:
-    return {"image": None, "__key__": key, **sample}
-
-
-def _wrong(member: tarfile.TarInfo, size: int | None) -> str | None:
-    if not member.isfile() or member.issparse():
-        return "not a plain file"
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        return "its name leads out of the archive"
-    if size is not None and member.offset_data + member.size > size:
-        return f"{member.size} bytes, more than the file holds"
-    return None
+def _told(row: Row | BadRow | None) -> Iterator[Row | BadRow]:
+    if row is not None:
+        yield row
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -112,33 +105,65 @@ def _key(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), suffix.lower()
 
 
-def _value(  # noqa: PLR0911 - one line a kind of member
-    tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, *, name: str, plain: bool
-) -> dict[str, Any] | BadRow | None:
-    """What a member adds to its sample; None for what is of no use here."""
-    if is_image(f"x.{suffix}"):
-        label = f"{name}!{member.name}"
-        if plain:
-            return {"image": Part(label, name, member.offset_data, member.size)}
-        if member.size > MAX_EMBEDDED:
-            return BadRow(f"{label}: {member.size} bytes, more than {MAX_EMBEDDED}")
-        return {"image": Embedded(label, _read(tar, member))}
-    if suffix not in ("txt", "json", "cls"):
+def _kind(name: str, suffix: str) -> str | None:
+    """What a member may be to its sample; None for what is of no use here."""
+    if name.rpartition("/")[2].startswith("."):
         return None
+    if is_unread(f"x.{suffix}") or (is_image(f"x.{suffix}") and "." in suffix):
+        return UNLIKE
+    return "image" if is_image(f"x.{suffix}") else KINDS.get(suffix)
+
+
+def _add(sample: _Sample, shard: _Shard, member: tarfile.TarInfo, suffix: str) -> BadRow | None:
+    """Add a member to its sample, or tell what is wrong with it."""
+    name = f"{shard.name}!{member.name}"
+    kind = _kind(member.name, suffix)
+    if kind is None:
+        return None
+    if kind == UNLIKE:
+        dotted = BadRow(f"{name}: not taken as an image, as its suffix has two dots: rename it")
+        sample.unlike = sample.unlike or (dotted if "." in suffix else unread(name))
+        return None
+    if kind in sample.taken:
+        return BadRow(f"{name}: a second {kind} of its sample, after {sample.taken[kind]}")
+    sample.taken[kind] = member.name
+    add = _add_image if kind == "image" else _add_text
+    return add(sample, shard, member, name)
+
+
+def _add_image(sample: _Sample, shard: _Shard, member: tarfile.TarInfo, name: str) -> BadRow | None:
+    if shard.size is not None:
+        sample.own["image"] = Part(name, shard.name, member.offset_data, member.size)
+        return None
+    if member.size > MAX_EMBEDDED:
+        return BadRow(f"{name}: {member.size} bytes, more than {MAX_EMBEDDED}")
+    sample.own["image"] = Embedded(name, _read(shard.tar, member))
+    return None
+
+
+def _add_text(sample: _Sample, shard: _Shard, member: tarfile.TarInfo, name: str) -> BadRow | None:
     if member.size > MAX_TEXT:
-        return BadRow(f"{name}!{member.name}: a text of {member.size} bytes")
-    text = _read(tar, member).decode("utf-8-sig", errors="surrogateescape")
-    if suffix == "txt":
-        return {"caption": [line for line in text.splitlines() if line.strip()]}
-    if suffix == "cls":
-        return {"label": text.strip()}
+        return BadRow(f"{name}: a text of {member.size} bytes, more than {MAX_TEXT}")
+    text = _read(shard.tar, member).decode("utf-8-sig", errors="surrogateescape")
+    kind = name.rpartition(".")[2].lower()
+    if kind == "json":
+        return _add_fields(sample, text, name)
+    if kind == "txt":
+        sample.own["caption"] = [line for line in text.splitlines() if line.strip()]
+    else:
+        sample.own["label"] = text.strip()
+    return None
+
+
+def _add_fields(sample: _Sample, text: str, name: str) -> BadRow | None:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return BadRow(f"{name}!{member.name}: not JSON: {error}"[:200])
+        return BadRow(f"{name}: not JSON: {error}"[:200])
     if not isinstance(fields, dict):
-        return BadRow(f"{name}!{member.name}: not a JSON object")
-    return {k: v for k, v in fields.items() if k not in ("image", "__key__")}
+        return BadRow(f"{name}: not a JSON object")
+    sample.fields = {k: v for k, v in fields.items() if k not in ("image", "__key__")}
+    return None
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
