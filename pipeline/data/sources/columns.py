@@ -54,10 +54,13 @@ def choose(
             continue
         likely = [by_case[common] for common in COMMON.get(field, ()) if common in by_case]
         if field == "split" and likely:
-            odd = _no_splits(likely[0], first)
-            if odd:
-                notes.append(f"column {likely[0]} is no split: it holds {', '.join(odd)}")
+            known, odd = _splits(likely[0], first)
+            told = ", ".join(odd)
+            if not known:
+                notes.append(f"column {likely[0]} is no split: it holds {told or 'nothing'}")
                 continue
+            if odd:
+                notes.append(f"column {likely[0]} holds {told}: such rows are rejected")
         if likely:
             columns[field] = likely[0]
             guessed.append(field)
@@ -79,7 +82,12 @@ def _missing(field: str, name: str, present: Sequence[str], where: str) -> str:
     )
 
 
-def _no_splits(column: str, first: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Values among the first rows that mean no part."""
-    values = {str(row[column]) for row in first if row.get(column)}
-    return sorted(v[:40] for v in values if v.strip().lower() not in SPLIT_NAMES)[:3]
+def _splits(column: str, first: Sequence[Mapping[str, Any]]) -> tuple[bool, list[str]]:
+    """Whether the column is a split, and values among the first rows that mean no part.
+
+    It is one where half of the rows that have a value, or more, have a part's name there.
+    """
+    values = [str(row[column]) for row in first if row.get(column)]
+    odd = [value for value in values if value.strip().lower() not in SPLIT_NAMES]
+    known = len(values) - len(odd)
+    return known > 0 and known >= len(odd), sorted({value[:40] for value in odd})[:3]
