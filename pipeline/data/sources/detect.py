@@ -5,7 +5,6 @@ dataset_dict.json); a captions file (.csv, .tsv, .jsonl); tar files; Parquet, wi
 with paths; a COCO JSON; images with .txt files beside them; folders of images.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -16,25 +15,36 @@ from pipeline.data.images import inside
 from pipeline.data.sources import coco, embedded, folders, shards, tables
 from pipeline.data.sources.batches import Source
 from pipeline.data.sources.columns import Chosen, choose
-from pipeline.data.sources.rows import BadRow, Reader, Row, is_image
+from pipeline.data.sources.listing import leads_out, listed, once, require_inside
+from pipeline.data.sources.rows import BadRow, Reader, Row, is_image, is_unread, split_names
 from pipeline.errors import ConfigError, DataError
 from pipeline.params import DataParams
 
 LOOKED_AT = 200
 """Rows read to settle columns."""
 
+TEXTS = (".csv", ".tsv", ".jsonl")
+
 SEEN = 5_000
 """Files looked at to tell folders of images from each other."""
 
 NEEDS = {
     "table": "a captions file (.csv, .tsv, .jsonl, .parquet)",
-    "coco": "a .json with `images` and `annotations`, in the folder or its annotations/",
+    "coco": "a .json with `images` and captioned `annotations`, in the folder or its annotations/",
     "class_folders": "a folder of images for each class",
     "sidecar": "images with a .txt of the same name beside them",
     "shards": "tar files",
     "parquet_images": ".parquet files with a column of image bytes",
     "save_to_disk": "state.json or dataset_dict.json, as save_to_disk writes them",
 }
+AUTO = (
+    "save_to_disk", "table", "shards", "parquet_images", "coco", "sidecar", "class_folders",
+)  # fmt: skip
+"""The order in which `auto` chooses."""
+
+LEFT = "left"
+"""Beside the files of each format: JSON as COCO's, but without captions."""
+
 FIXED = {name: name for name in ("image", "caption", "label", "split")}
 """Readers that make their own rows call the columns so."""
 
@@ -42,7 +52,8 @@ FIXED = {name: name for name in ("image", "caption", "label", "split")}
 def open_source(data: DataParams) -> Source:
     """Look at `data.source`, and return how to read it.
 
-    Raises DataError when the source, a file or a column is missing, or there is no row;
+    Raises DataError when the source, a file or a column is missing, or there is no row, and for a
+    file that is a link out of the source;
     ConfigError when `data.captions` or `data.image_root` lead out of the source.
     """
     folder = Path(data.source)
@@ -53,7 +64,9 @@ def open_source(data: DataParams) -> Source:
         )
     root = _image_root(folder, data.image_root)
     named = _named(folder, data.captions)
-    kind, files = _detect(folder, data.format, named, root)
+    found = _candidates(folder, named, root)
+    kind, files = _chosen(found, folder, data.format, named)
+    require_inside(folder, files)
     reader = _reader(kind, files, folder=folder, root=root, data=data)
     first, bad = _first(reader)
     where = str(files[0]) if len(files) == 1 else f"{folder} ({kind})"
@@ -76,7 +89,7 @@ def open_source(data: DataParams) -> Source:
         files=files,
         columns=chosen.columns,
         guessed=chosen.guessed,
-        notes=chosen.notes,
+        notes=[*chosen.notes, *_notes(kind, files, folder=folder, root=root, left=found[LEFT])],
         image_root=root,
         reader=reader,
     )
@@ -84,8 +97,8 @@ def open_source(data: DataParams) -> Source:
 
 def _reader(kind: str, files: list[Path], *, folder: Path, root: str, data: DataParams) -> Reader:
     readers: dict[str, Reader] = {
-        "table": partial(tables.read_tables, files),
-        "coco": partial(coco.read_coco, files),
+        "table": partial(tables.read_tables, files, folder=folder),
+        "coco": partial(coco.read_coco, files, root=folder / root),
         "class_folders": partial(
             folders.read_class_folders, folder, root=root, template=data.caption_template
         ),
@@ -97,20 +110,21 @@ def _reader(kind: str, files: list[Path], *, folder: Path, root: str, data: Data
     return readers[kind]
 
 
-def _detect(folder: Path, wanted: str, named: Path | None, root: str) -> tuple[str, list[Path]]:
+def _chosen(
+    found: Mapping[str, list[Path]], folder: Path, wanted: str, named: Path | None
+) -> tuple[str, list[Path]]:
     """The format and its files."""
-    found = _candidates(folder, named, root)
     if wanted == "auto":
-        for kind, files in found.items():
-            if files:
-                return kind, _one_table(folder, kind, files, named)
+        for kind in AUTO:
+            if found[kind]:
+                return kind, _one_table(folder, kind, found[kind], named)
         raise DataError(
             f"{folder} holds nothing that is known as images with captions: it takes "
             + "; ".join(f"{kind}: {need}" for kind, need in NEEDS.items())
         )
     files = found[wanted]
     if not files:
-        seen = [kind for kind, there in found.items() if there]
+        seen = [kind for kind in AUTO if found[kind]]
         raise DataError(
             f"data.format is {wanted!r}, which needs {NEEDS[wanted]}; {folder} holds "
             f"{'what looks like ' + ', '.join(seen) if seen else 'none of what is known'}: set "
@@ -120,33 +134,73 @@ def _detect(folder: Path, wanted: str, named: Path | None, root: str) -> tuple[s
 
 
 def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[Path]]:
-    """Files of each format, in the order in which `auto` chooses."""
+    """Files of each format, and those left out; a link out of the source is not opened."""
+    none: dict[str, list[Path]] = {kind: [] for kind in (*AUTO, LEFT)}
     if named is not None:
-        none: dict[str, list[Path]] = {kind: [] for kind in NEEDS}
         if named.suffix.lower() == ".json":
-            return none | {"coco": [named] if coco.is_coco(named) else []}
-        with_bytes = named.suffix.lower() == ".parquet" and _has_images(named)
+            return none | _coco(folder, [named])
+        with_bytes = embedded.is_parquet(named) and _has_images(named)
         return none | {"parquet_images" if with_bytes else "table": [named]}
-    names = _listed(folder)
+    names = listed(folder, (*TEXTS, *shards.SUFFIXES, ".parquet", ".json"))
     top = [name for name in names if "/" not in name]
-    saved = embedded.STATE in top or embedded.PARTS in top
-    texts = _ending(folder, top, (".csv", ".tsv", ".jsonl"))
-    tars = _unlinked(_ending(folder, names, shards.SUFFIXES))
-    parquets = [] if tars else _unlinked(_ending(folder, names, (".parquet",)))
-    with_bytes = bool(parquets) and _has_images(parquets[0])
-    annotated = [name for name in names if name.startswith("annotations/")]
-    jsons = _ending(folder, [*top, *annotated], (".json",))
+    saved = [folder / name for name in (embedded.STATE, embedded.PARTS) if name in top]
+    require_inside(folder, saved)
+    texts = _ending(folder, top, TEXTS)
+    tars = _ending(folder, once(folder, names), shards.SUFFIXES)
+    parquets = [] if tars else _ending(folder, once(folder, names), (".parquet",))
+    unknown = bool(parquets) and leads_out(folder, _name(folder, parquets[0]))
+    with_bytes = bool(parquets) and not unknown and _has_images(parquets[0])
+    annotated = [name for name in names if name.rpartition("/")[0] in ("", "annotations")]
     images = _image_files(folder, root)
     beside = images and any(_has_text(folder / root, path) for path in images[:LOOKED_AT])
     return {
+        **_coco(folder, _ending(folder, annotated, (".json",))),
         "save_to_disk": embedded.saved_files(folder) if saved else [],
         "table": texts or ([] if with_bytes else parquets),
         "shards": tars,
-        "parquet_images": parquets if with_bytes else [],
-        "coco": [file for file in jsons if coco.is_coco(file)],
+        "parquet_images": parquets if with_bytes or unknown else [],
         "sidecar": [folder] if beside else [],
         "class_folders": [folder] if any("/" in path for path in images) else [],
     }
+
+
+def _coco(folder: Path, jsons: Sequence[Path]) -> dict[str, list[Path]]:
+    """Of JSON files those of COCO captions, and those of COCO that are left out."""
+    seen = {
+        file: "captions" if leads_out(folder, _name(folder, file)) else coco.look(file)
+        for file in jsons
+    }
+    return {
+        "coco": [file for file in jsons if seen[file] == "captions"],
+        LEFT: [file for file in jsons if seen[file] == "no captions"],
+    }
+
+
+def _notes(
+    kind: str, files: Sequence[Path], *, folder: Path, root: str, left: Sequence[Path]
+) -> list[str]:
+    """What the files' names decide, and which are left out."""
+    notes = []
+    if kind in ("table", "parquet_images", "save_to_disk", "coco"):
+        parts = [part for part in split_names([_name(folder, file) for file in files]) if part]
+        if parts:
+            told = ", ".join(dict.fromkeys(parts))
+            notes.append(f"files are named for a split ({told}): of rows without one it is theirs")
+    if kind == "coco":
+        named = {file.name: coco.folder_of(file) for file in files}
+        notes += [
+            f"images of {name} that do not lie in {root} are looked for in {Path(root, below)}"
+            for name, below in named.items()
+            if below is not None and (folder / root / below).is_dir()
+        ]
+    if left:
+        names = ", ".join(file.name for file in left)
+        notes.append(f"left out, as no annotation has a caption: {names}")
+    return notes
+
+
+def _name(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def _one_table(folder: Path, kind: str, files: list[Path], named: Path | None) -> list[Path]:
@@ -160,37 +214,14 @@ def _one_table(folder: Path, kind: str, files: list[Path], named: Path | None) -
     raise DataError(f"{folder} holds several captions files ({names}): name one in data.captions")
 
 
-def _listed(folder: Path) -> list[str]:
-    """Files in the folder and in those right below it, sorted; hidden ones left out.
-
-    One listing, and no look at any file but a link: a folder may hold a million of them. Links
-    below, and to folders, are left out.
-    """
-    names = []
-    for entry in _visible(folder):
-        if entry.is_file():
-            names.append(entry.name)
-        elif entry.is_dir(follow_symlinks=False):
-            below = (e for e in _visible(Path(entry.path)) if e.is_file(follow_symlinks=False))
-            names += [f"{entry.name}/{e.name}" for e in below]
-    return sorted(names)
-
-
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
-
-
 def _ending(folder: Path, names: list[str], suffixes: tuple[str, ...]) -> list[Path]:
     return [folder / name for name in names if name.lower().endswith(suffixes)]
 
 
-def _unlinked(files: list[Path]) -> list[Path]:
-    return [file for file in files if not file.is_symlink()]
-
-
 def _image_files(folder: Path, root: str) -> list[str]:
-    return [path for path in islice(folders.walk(folder / root), SEEN) if is_image(path)]
+    """Images that are not read are among them, so that folders of those alone are told as such."""
+    seen = islice(folders.walk(folder / root), SEEN)
+    return [path for path in seen if is_image(path) or is_unread(path)]
 
 
 def _has_text(root: Path, path: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.rows import BadRow, Embedded, Row, split_name
+from pipeline.data.sources.rows import BadRow, Embedded, Row, split_names
 from pipeline.errors import DataError
 
 ROWS = 64
@@ -33,10 +33,15 @@ def image_column(schema: pa.Schema) -> str | None:
     return None
 
 
+def is_parquet(file: Path) -> bool:
+    """Whether a file's name says that it is Parquet."""
+    return file.suffix.lower() == ".parquet"
+
+
 def schema_of(file: Path) -> pa.Schema:
     """The schema of a Parquet or Arrow file; DataError where it can't be read."""
     try:
-        if file.suffix == ".parquet":
+        if is_parquet(file):
             return pq.read_schema(file)
         with pa.memory_map(str(file)) as stream:
             return pa.ipc.open_stream(stream).schema
@@ -46,18 +51,17 @@ def schema_of(file: Path) -> pa.Schema:
 
 def read_embedded(files: Sequence[Path], *, folder: Path) -> Iterator[Row | BadRow]:
     """The rows of each file, images as `Embedded`, class numbers as their names."""
-    splits = [split_name(f.relative_to(folder).as_posix()) for f in files]
-    named = len(set(splits)) > 1
-    for file, split in zip(files, splits, strict=True):
-        name = file.relative_to(folder).as_posix()
+    names = [file.relative_to(folder).as_posix() for file in files]
+    splits = split_names(names)
+    named = any(splits)
+    for file, name, split in zip(files, names, splits, strict=True):
         schema = schema_of(file)
         column, classes = image_column(schema), class_names(schema)
+        given = {"split": split} if named and "split" not in schema.names else {}
         try:
             for number, row in enumerate(_rows(file), start=1):
-                yield _row(row, column, classes, name=f"{name}!{number}") | (
-                    {"split": split} if named else {}
-                )
-        except (pa.ArrowException, OSError, ValueError) as error:
+                yield _row(row, column, classes, name=f"{name}!{number}") | given
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             yield BadRow(f"{name} ends early: {error}"[:200])
 
 
@@ -67,11 +71,11 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     try:
         features = json.loads(content)["info"]["features"]
         return {
-            column: feature["names"]
+            column: [str(name) for name in list(feature["names"])]
             for column, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -94,7 +98,7 @@ def saved_files(folder: Path) -> list[Path]:
 def _names(file: Path, key: str) -> list[Any]:
     try:
         names = json.loads(file.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{file} is not what save_to_disk writes: {error}") from None
     if not isinstance(names, list) or any(isinstance(n, str) and "/" in n for n in names):
         raise DataError(f"{file}: {key} is not a list of names")
@@ -102,7 +106,7 @@ def _names(file: Path, key: str) -> list[Any]:
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    if file.suffix == ".parquet":
+    if is_parquet(file):
         with pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
             for batch in table.iter_batches(batch_size=_rows_at_once(table.metadata)):
                 batch.validate(full=True)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.data.sources.rows import SPLIT_NAMES, BadRow, Row, is_image
+from pipeline.data.sources.rows import SPLIT_NAMES, BadRow, Row, is_image, is_unread, unread
 
 MAX_TEXT = 1_000_000
 
@@ -26,12 +26,14 @@ def read_class_folders(folder: Path, *, root: str, template: str) -> Iterator[Ro
     """A row an image, its class the name of the folder it lies in.
 
     Where all folders at the top are called train, val or test, they give the split and the classes
-    lie below.
+    lie below. Images of a kind that is not read are bad rows; other files are none.
     """
     names = [entry.name for entry in os.scandir(folder / root) if entry.is_dir()]
     names = [name for name in names if not name.startswith(".")]
     by_split = bool(names) and all(name.lower() in SPLIT_NAMES for name in names)
     for path in walk(folder / root):
+        if is_unread(path):
+            yield unread(path)
         if not is_image(path):
             continue
         parts = path.split("/")
@@ -47,7 +49,10 @@ def read_class_folders(folder: Path, *, root: str, template: str) -> Iterator[Ro
 
 
 def read_sidecar(folder: Path, *, root: str) -> Iterator[Row | BadRow]:
-    """A row an image, its captions the lines of the .txt of the same name beside it."""
+    """A row an image, its captions the lines of the .txt of the same name beside it.
+
+    Images of a kind that is not read, and texts without an image, are bad rows.
+    """
     waiting: set[str] = set()
     images: set[str] = set()
     for path in walk(folder / root):
@@ -57,6 +62,9 @@ def read_sidecar(folder: Path, *, root: str) -> Iterator[Row | BadRow]:
         elif is_image(path):
             images.add(stem)
             yield _beside(folder / root, path, stem)
+        elif is_unread(path):
+            images.add(stem)
+            yield unread(path)
     for stem in sorted(waiting - images):
         yield BadRow(f"{stem}.txt has no image beside it")
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.sources.rows import BadRow, Row
+from pipeline.data.sources import quotes
+from pipeline.data.sources.rows import BadRow, Row, split_names
 from pipeline.errors import DataError
 
 # Python's own handler for lone bytes knows no UTF-16.
@@ -22,30 +23,26 @@ MAX_LINE = 16_000_000
 
 
 def read_csv(file: Path, *, delimiter: str = ",") -> Iterator[Row | BadRow]:
-    """Rows of a CSV whose first line names the columns; UTF-8, or UTF-16 with its mark."""
+    """Rows of a CSV whose first line names the columns; UTF-8, or UTF-16 with its mark.
+
+    A line in which a quote opens that is never closed is a bad row, and the lines that the quote
+    would take in are read as rows of their own (pipeline/data/sources/quotes.py).
+    """
     csv.field_size_limit(MAX_FIELD)
     encoding, errors = _encoding(file)
     with file.open(encoding=encoding, errors=errors, newline="") as lines:
-        reader = csv.reader(_bounded(lines), delimiter=delimiter)
-        try:
-            header = next(reader, None)
-        except csv.Error as error:
-            raise DataError(f"{file}: its first line names no columns: {error}") from None
+        records = quotes.records(_bounded(lines), delimiter=delimiter)
+        header = next(records, None)
+        if isinstance(header, BadRow):
+            raise DataError(f"{file}: its first line names no columns: {header.value}")
         if header is None:
             return
         header = [name.strip() for name in header]
         width = len(header)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(str(error))
-                continue
-            if not row:
-                continue
-            if len(row) != width:
+        for row in records:
+            if isinstance(row, BadRow):
+                yield row
+            elif len(row) != width:
                 yield BadRow(f"{len(row)} fields, the header has {width}")
             else:
                 yield dict(zip(header, row, strict=True))
@@ -93,15 +90,21 @@ TABLES: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
 }
 
 
-def read_tables(files: Sequence[Path]) -> Iterator[Row | BadRow]:
-    """The rows of several captions files of one kind, one after the other."""
-    for file in files:
+def read_tables(files: Sequence[Path], *, folder: Path) -> Iterator[Row | BadRow]:
+    """The rows of several captions files of one kind, one after the other.
+
+    Files called train, val and test give the split of rows that have no such column.
+    """
+    names = [file.relative_to(folder).as_posix() for file in files]
+    splits = split_names(names)
+    for file, name, split in zip(files, names, splits, strict=True):
         rows = TABLES[file.suffix.lower()](file)
         if len(files) == 1:
             yield from rows
             continue
+        given: Row = {"split": split} if any(splits) else {}
         for row in rows:
-            yield BadRow(f"{file.name}: {row.value}") if isinstance(row, BadRow) else row
+            yield BadRow(f"{name}: {row.value}") if isinstance(row, BadRow) else {**given, **row}
 
 
 def list_of(text: str) -> Any:
