@@ -63,10 +63,7 @@ class Source:
             if isinstance(row, BadRow):
                 part.bad(number, row.value)
             else:
-                try:
-                    self._add(part, number, row)
-                except (RecursionError, ValueError) as error:  # of a cell that is to be a text
-                    part.bad(number, f"a cell that makes no text: {error}")
+                self._add(part, number, row)
             if part.full:
                 yield part.batch()
                 part = _Part(part.pair)

@@ -136,11 +136,11 @@ def sized(size: bytes) -> bytes:
     return bytes(block)
 
 
-MINUS = b"\xff" * 10 + b"\xf0\x00"  # -4096
+MINUS = b"\xff" * 10 + b"\xfe\x00"  # -512: back to this header
 
 ENDLESS = {
     "a negative size": sized(MINUS),
-    "a negative size of an extended header": pax(tarfile.XHDTYPE, "size", "-4096")
+    "a negative size of an extended header": pax(tarfile.XHDTYPE, "size", "-1536")
     + header(tarfile.REGTYPE, 0),
     "global headers": b"".join(
         pax(tarfile.XGLTYPE, f"key{i}", "x" * 20_000) + header(tarfile.REGTYPE, 0) for i in range(5)
