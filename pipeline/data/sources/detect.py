@@ -15,7 +15,7 @@ from pipeline.data.images import inside
 from pipeline.data.sources import coco, embedded, folders, shards, tables
 from pipeline.data.sources.batches import Source
 from pipeline.data.sources.columns import Chosen, choose
-from pipeline.data.sources.listing import leads_out, listed, once, require_inside
+from pipeline.data.sources.listing import listed, misleads, once, require_files
 from pipeline.data.sources.rows import BadRow, Reader, Row, is_image, is_unread, split_names
 from pipeline.errors import ConfigError, DataError
 from pipeline.params import DataParams
@@ -53,7 +53,7 @@ def open_source(data: DataParams) -> Source:
     """Look at `data.source`, and return how to read it.
 
     Raises DataError when the source, a file or a column is missing, or there is no row, and for a
-    file that is a link out of the source;
+    file that is a link out of the source, or a broken one;
     ConfigError when `data.captions` or `data.image_root` lead out of the source.
     """
     folder = Path(data.source)
@@ -66,7 +66,7 @@ def open_source(data: DataParams) -> Source:
     named = _named(folder, data.captions)
     found = _candidates(folder, named, root)
     kind, files = _chosen(found, folder, data.format, named)
-    require_inside(folder, files)
+    require_files(folder, [file for file in files if file != folder])
     reader = _reader(kind, files, folder=folder, root=root, data=data)
     first, bad = _first(reader)
     where = str(files[0]) if len(files) == 1 else f"{folder} ({kind})"
@@ -134,7 +134,7 @@ def _chosen(
 
 
 def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[Path]]:
-    """Files of each format, and those left out; a link out of the source is not opened."""
+    """Files of each format, and those left out; a link that misleads is not opened."""
     none: dict[str, list[Path]] = {kind: [] for kind in (*AUTO, LEFT)}
     if named is not None:
         if named.suffix.lower() == ".json":
@@ -144,11 +144,11 @@ def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[P
     names = listed(folder, (*TEXTS, *shards.SUFFIXES, ".parquet", ".json"))
     top = [name for name in names if "/" not in name]
     saved = [folder / name for name in (embedded.STATE, embedded.PARTS) if name in top]
-    require_inside(folder, saved)
+    require_files(folder, saved)
     texts = _ending(folder, top, TEXTS)
     tars = _ending(folder, once(folder, names), shards.SUFFIXES)
     parquets = [] if tars else _ending(folder, once(folder, names), (".parquet",))
-    unknown = bool(parquets) and leads_out(folder, _name(folder, parquets[0]))
+    unknown = bool(parquets) and misleads(folder, _name(folder, parquets[0]))
     with_bytes = bool(parquets) and not unknown and _has_images(parquets[0])
     annotated = [name for name in names if name.rpartition("/")[0] in ("", "annotations")]
     images = _image_files(folder, root)
@@ -167,7 +167,7 @@ def _candidates(folder: Path, named: Path | None, root: str) -> dict[str, list[P
 def _coco(folder: Path, jsons: Sequence[Path]) -> dict[str, list[Path]]:
     """Of JSON files those of COCO captions, and those of COCO that are left out."""
     seen = {
-        file: "captions" if leads_out(folder, _name(folder, file)) else coco.look(file)
+        file: "captions" if misleads(folder, _name(folder, file)) else coco.look(file)
         for file in jsons
     }
     return {

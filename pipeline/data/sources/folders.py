@@ -11,15 +11,22 @@ MAX_TEXT = 1_000_000
 
 def walk(folder: Path) -> Iterator[str]:
     """Paths of the files below `folder`, sorted, hidden ones left out; links are not followed."""
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
+    for entry in _entries(folder):
+        if _is_folder(entry):
             yield from (f"{entry.name}/{below}" for below in walk(Path(entry.path)))
         else:
             yield entry.name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(seen, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """A folder and no link to one, which could lead round in a circle."""
+    return entry.is_dir(follow_symlinks=False)
 
 
 def read_class_folders(folder: Path, *, root: str, template: str) -> Iterator[Row | BadRow]:
@@ -28,8 +35,7 @@ def read_class_folders(folder: Path, *, root: str, template: str) -> Iterator[Ro
     Where all folders at the top are called train, val or test, they give the split and the classes
     lie below. Images of a kind that is not read are bad rows; other files are none.
     """
-    names = [entry.name for entry in os.scandir(folder / root) if entry.is_dir()]
-    names = [name for name in names if not name.startswith(".")]
+    names = [entry.name for entry in _entries(folder / root) if _is_folder(entry)]
     by_split = bool(names) and all(name.lower() in SPLIT_NAMES for name in names)
     for path in walk(folder / root):
         if is_unread(path):

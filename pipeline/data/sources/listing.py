@@ -28,13 +28,20 @@ def _below(folder: Path, prefix: str, suffixes: tuple[str, ...], depth: int) -> 
                 if depth:
                     below = f"{prefix}{entry.name}/"
                     yield from _below(Path(entry.path), below, suffixes, depth - 1)
-            elif entry.name.lower().endswith(suffixes) and entry.is_file():
+            elif entry.name.lower().endswith(suffixes) and _may_be_file(entry):
                 yield prefix + entry.name
 
 
-def leads_out(folder: Path, name: str) -> bool:
-    """Whether a file is a link, or lies below one, that leads out of the source."""
-    return inside(folder, name) is None
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """A file, or a link to none knows what: one that is broken is to be told, not passed over."""
+    if entry.is_symlink():
+        return not os.path.isdir(entry.path)
+    return entry.is_file()
+
+
+def misleads(folder: Path, name: str) -> bool:
+    """Whether a file is a link out of the source, or to no file; it is not opened."""
+    return inside(folder, name) is None or not os.path.isfile(folder / name)
 
 
 def once(folder: Path, names: Sequence[str]) -> list[str]:
@@ -51,11 +58,13 @@ def _is_link(folder: Path, name: str) -> bool:
     return (folder / name).is_symlink()
 
 
-def require_inside(folder: Path, files: Sequence[Path]) -> None:
-    """Raise DataError for the first file that is a link out of the source."""
+def require_files(folder: Path, files: Sequence[Path]) -> None:
+    """Raise DataError for the first of `files` that misleads."""
     for file in files:
-        if leads_out(folder, file.relative_to(folder).as_posix()):
+        if inside(folder, file.relative_to(folder).as_posix()) is None:
             raise DataError(
                 f"{file} is a link that leads out of {folder}: DVC would not see it change; put "
                 "the file itself there"
             )
+        if not os.path.isfile(file):
+            raise DataError(f"{file} is a link that leads to no file: put the file itself there")

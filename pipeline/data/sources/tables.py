@@ -93,18 +93,26 @@ TABLES: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
 def read_tables(files: Sequence[Path], *, folder: Path) -> Iterator[Row | BadRow]:
     """The rows of several captions files of one kind, one after the other.
 
-    Files called train, val and test give the split of rows that have no such column.
+    Files called train, val and test give the split of rows that have no such column. Raises
+    DataError for a file that can't be read.
     """
     names = [file.relative_to(folder).as_posix() for file in files]
     splits = split_names(names)
     for file, name, split in zip(files, names, splits, strict=True):
-        rows = TABLES[file.suffix.lower()](file)
+        rows = _readable(file)
         if len(files) == 1:
             yield from rows
             continue
         given: Row = {"split": split} if any(splits) else {}
         for row in rows:
             yield BadRow(f"{name}: {row.value}") if isinstance(row, BadRow) else {**given, **row}
+
+
+def _readable(file: Path) -> Iterator[Row | BadRow]:
+    try:
+        yield from TABLES[file.suffix.lower()](file)
+    except OSError as error:
+        raise DataError(f"{file} can't be read: {error.strerror}") from None
 
 
 def list_of(text: str) -> Any:

@@ -43,6 +43,30 @@ def test_a_link_out_of_the_source_is_refused(tmp_path: Path, name: str, wanted: 
     )
 
 
+@pytest.mark.parametrize("wanted", ["auto", "named"])
+@pytest.mark.parametrize("leads", ["nowhere", "itself"])
+@pytest.mark.parametrize("name", LINKED)
+def test_a_broken_link_is_told(tmp_path: Path, name: str, leads: str, wanted: str) -> None:
+    folder, _ = sources(tmp_path, name)
+    file = folder / LINKED[name]
+    file.unlink()
+    file.symlink_to(file if leads == "itself" else "nowhere")
+    with pytest.raises(DataError) as error:
+        read(folder, format="auto" if wanted == "auto" else FORMATS[name][0])
+    assert str(file.parent) in str(error.value)
+    if name != "save_to_disk":
+        assert str(error.value) == (
+            f"{file} is a link that leads to no file: put the file itself there"
+        )
+
+
+def test_links_that_lead_round_are_no_harm(tmp_path: Path) -> None:
+    class_folder(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "star" / "up").symlink_to(tmp_path)
+    assert len(read(tmp_path)[1].rows) == 2
+
+
 def test_state_is_not_read_through_a_link(tmp_path: Path) -> None:
     folder, outside = sources(tmp_path, "save_to_disk")
     shutil.move(folder / "state.json", outside / "state.json")
