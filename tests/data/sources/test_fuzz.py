@@ -13,8 +13,8 @@ from test_formats import FORMATS, params
 from pipeline.data.sources.detect import open_source
 from pipeline.errors import ConfigError, DataError
 
-EACH, LINKS, FOLDERS = 190, 10, 200
-"""Mutants of a format's bytes, of its files as links, and of class folders: 2,400 in all."""
+EACH, LINKS, FOLDERS = 165, 10, 120
+"""Mutants of a format's bytes, of its files as links, and of class folders: 2,045 in all."""
 
 SECONDS, MEGABYTES = 5, 60
 """That a mutant may take. None is larger than two megabytes."""
