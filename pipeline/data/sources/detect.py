@@ -242,7 +242,8 @@ def _named(folder: Path, name: str) -> Path | None:
         raise DataError(f"data.captions is {name!r}, but {folder} holds no such file")
     if file.suffix.lower() not in (*tables.TABLES, ".json"):
         raise DataError(f"{file.name}: a captions file ends in {', '.join(tables.TABLES)}, .json")
-    return folder / name
+    # A path from the root of the disk is one from the source too, which is how files are told.
+    return folder / (file.relative_to(folder.resolve()) if Path(name).is_absolute() else name)
 
 
 def _image_root(folder: Path, name: str) -> str:

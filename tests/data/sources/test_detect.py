@@ -60,6 +60,16 @@ def test_a_broken_link_is_told(tmp_path: Path, name: str, leads: str, wanted: st
         )
 
 
+def test_a_captions_file_may_be_named_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FORMATS["csv"][1](tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    source, (rows, _) = read(Path(tmp_path.name), captions=str(tmp_path / "c.csv"))
+    assert source.files == [Path(tmp_path.name) / "c.csv"]
+    assert len(rows) == 3
+
+
 def test_links_that_lead_round_are_no_harm(tmp_path: Path) -> None:
     class_folder(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
