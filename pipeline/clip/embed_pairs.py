@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline.artifacts import new_folder, sha256_text, write_json, write_text
+from pipeline.artifacts import new_folder, sha256_text, write_json
 from pipeline.clip import mismatch, projection, semantic, shift, store, work
 from pipeline.clip.cache import as_ids
 from pipeline.clip.spread import everywhere
 from pipeline.clip.tokens import TokenCounter
 from pipeline.data.pairs import reason_counts, tally, write_stage
+from pipeline.data.plot_rows import write_plot
 from pipeline.params import EmbedParams, ModelParams
 
 SCORES = pa.schema([("pair", pa.int64()), ("score", pa.float32()), ("fit", pa.float32())])
@@ -78,7 +79,7 @@ def embed_pairs(
         drawn = projection.project(store.read(part, "images"), job.pairs)
         write_json(part / store.PROFILE_FILE, present.model_dump())
         write_json(part / store.MODEL_FILE, {"architecture": base.name, **made})
-    write_text(projection_file, drawn.points.to_csv(index=False))
+    write_plot(projection_file, drawn.points)
     reasons = mismatch.reject(job.pairs, fit, params.mismatched)
     rejected = _rejected(job.pairs, reasons, fit)
     with new_folder(selected) as part:

@@ -20,7 +20,7 @@ LINES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json"}
 
 def count(files: list[Path], folder: Path, *, format_: str) -> tuple[float, bool] | None:
     """Rows, and whether that is exact; None where the sample alone can tell."""
-    if files and all(file.suffix == ".parquet" for file in files):
+    if files and all(file.suffix.lower() == ".parquet" for file in files):
         return _parquet(files)
     if format_ in {"class_folders", "sidecar"}:
         return _in_folders(folder, ".txt" if format_ == "sidecar" else None)
