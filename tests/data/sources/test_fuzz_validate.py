@@ -14,7 +14,7 @@ from test_formats import FORMATS
 from pipeline.data.pairs import REJECTED_FILE, read_pairs, read_rejected
 from pipeline.errors import DataError
 from pipeline.params import Params, Threshold
-from pipeline.validation.expectations import REASONS
+from pipeline.validation.reasons import REASONS
 from tests.validation.validating import run
 
 SECONDS, MEGABYTES = 20, 200
