@@ -24,8 +24,13 @@ def optimizer(model: nn.Module, params: FinetuneParams) -> torch.optim.AdamW:
         {
             "params": [w for n, w in weights if decays(n, w)],
             "weight_decay": params.weight_decay,
+            "lr_scale": 1.0,
         },
-        {"params": [w for n, w in weights if not decays(n, w)], "weight_decay": 0.0},
+        {
+            "params": [w for n, w in weights if not decays(n, w)],
+            "weight_decay": 0.0,
+            "lr_scale": 1.0,
+        },
     ]
     beta1, beta2 = params.betas
     return torch.optim.AdamW(groups, lr=params.lr, betas=(beta1, beta2), eps=1e-6)
@@ -41,18 +46,25 @@ def learning_rate(step: int, *, steps: int, warmup: float, peak: float) -> float
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
-    """Give every group this learning rate; return it."""
+    """Give every group its share `lr_scale` of this learning rate; return the rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     return rate
 
 
 def train_mode(model: nn.Module, *, freeze_batch_norm: bool) -> None:
-    """Training mode; frozen batch norm keeps its statistics, which a small batch would blur."""
+    """Training mode; frozen batch norm keeps its statistics, which a small batch would blur.
+
+    A module all of whose weights are frozen stays as at evaluation: a locked tower computes what
+    its cached embeddings say, without dropout, and its batch norm keeps its statistics too.
+    """
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train(not freeze_batch_norm)
+        weights = list(module.parameters())
+        frozen = bool(weights) and not any(weight.requires_grad for weight in weights)
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if frozen or (batch_norm and freeze_batch_norm):
+            module.eval()
 
 
 @torch.no_grad()
