@@ -44,9 +44,11 @@ def backward(
     Raises TrainingError for batch norm in training mode and for a side without micro-batches.
     """
     _refuse_batch_norm(model)
+    # Autocast keeps the weights it has cast; until December 2025 one that was cast without a
+    # graph stayed cut off from its weight (pytorch/pytorch#158232).
+    torch.clear_autocast_cache()
     image_BD, image_side = _first_pass(embed_images, images, device)
     text_BD, text_side = _first_pass(embed_texts, texts, device)
-    # Under autocast the weights were cast without a graph; those casts would hide the weights.
     torch.clear_autocast_cache()
     after = _generators(device)
     value = loss(image_BD, text_BD)
