@@ -52,7 +52,7 @@ class Towers:
 
     @torch.no_grad()
     def texts(self, tokens: Tensor) -> Tensor:
-        """Tokens B×L, as `trimmed` leaves them → B×D fp32 of unit length, on the device."""
+        """Tokens B×L, cut to what `read_length` says → B×D fp32 of unit length, on the device."""
         tower = self._of_length(tokens.shape[1])
         return _unit(tower.encode_text(tokens.to(self.device)))  # type: ignore[operator]
 
@@ -61,13 +61,8 @@ class Towers:
 
         A causal tower that reads out at the end token never looks past it. Any other reads all.
         """
-        full = tokens.shape[1]
-        end = _end_token(self._model)
-        if end is None:
-            return [full] * len(tokens)
-        where = tokens.argmax(dim=1) if end == "largest" else (tokens == end).int().argmax(dim=1)
-        rounded = (where + STEP) // STEP * STEP
-        return [int(length) for length in rounded.clamp(max=full)]
+        lengths: list[int] = read_lengths(self._model, tokens).tolist()
+        return lengths
 
     def _encode_image(self, pixels: Tensor) -> Tensor:
         found: Tensor = self._model.encode_image(pixels)  # type: ignore[operator]
@@ -77,8 +72,38 @@ class Towers:
         """The model with a text tower for texts of `length` tokens; weights are shared."""
         known = self._lengths.get(length)
         if known is None:
-            known = self._lengths[length] = _shortened(self._model, length)
+            known = self._lengths[length] = shortened(self._model, length)
         return known
+
+
+def read_lengths(model: nn.Module, tokens: Tensor) -> Tensor:
+    """To how many tokens `model` can read each of B texts B×L without a change: B int64."""
+    full = tokens.shape[1]
+    end = _end_token(model)
+    if end is None:
+        return torch.full((len(tokens),), full)
+    where = tokens.argmax(dim=1) if end == "largest" else (tokens == end).int().argmax(dim=1)
+    rounded: Tensor = (where + STEP) // STEP * STEP
+    return rounded.clamp(max=full)
+
+
+def shortened(model: nn.Module, length: int) -> nn.Module:
+    """A model that shares every weight but reads texts of `length` tokens.
+
+    Its positional embedding is a slice of the whole one: gradients reach that, once. So where they
+    flow, it serves one forward.
+    """
+    tower: Any = _text_tower(model)
+    if _end_token(model) is None or length >= len(tower.positional_embedding):
+        return model
+    short = _shallow(tower)
+    short._parameters["positional_embedding"] = tower.positional_embedding[:length]
+    short._buffers["attn_mask"] = tower.attn_mask[:length, :length]
+    if tower is model:
+        return short
+    whole = _shallow(model)
+    whole._modules["text"] = short
+    return whole
 
 
 def _text_tower(model: nn.Module) -> nn.Module:
@@ -98,23 +123,6 @@ def _end_token(model: nn.Module) -> int | Literal["largest"] | None:
         return "largest"
     end: int | None = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     return end if pool == "eos" else None
-
-
-def _shortened(model: nn.Module, length: int) -> nn.Module:
-    """A model that shares every weight but reads texts of `length` tokens."""
-    tower: Any = _text_tower(model)
-    if _end_token(model) is None or length >= len(tower.positional_embedding):
-        return model
-    short = _shallow(tower)
-    position, mask = tower.positional_embedding, tower.attn_mask
-    cut = nn.Parameter(position[:length], requires_grad=False)
-    short._parameters["positional_embedding"] = cut
-    short._buffers["attn_mask"] = mask[:length, :length]
-    if tower is model:
-        return short
-    whole = _shallow(model)
-    whole._modules["text"] = short
-    return whole
 
 
 def _shallow(module: nn.Module) -> nn.Module:
