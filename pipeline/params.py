@@ -96,13 +96,47 @@ class EmbedParams(Section):
         return self
 
 
-class FinetuneParams(Section):
-    """One full fine-tune."""
+class LockParams(Section):
+    """How much of each tower, from the input up, does not train."""
 
+    image: Literal["all"] | Annotated[int, Field(ge=0)] | None
+    text: Literal["all"] | Annotated[int, Field(ge=0)] | None
+
+
+class LoraParams(Section):
+    """Low-rank updates: which weights have them, and how large they may be."""
+
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    targets: Annotated[list[Literal["query", "key", "value", "output", "mlp"]], Field(min_length=1)]
+    from_depth: Annotated[int, Field(ge=0)]
+
+
+class TowerRates(Section):
+    """Factors of the learning rate."""
+
+    image: Annotated[float, Field(ge=0)]
+    text: Annotated[float, Field(ge=0)]
+
+
+class FinetuneParams(Section):
+    """One fine-tune."""
+
+    method: Literal["full", "lit", "lora"]
+    lock: LockParams
+    lora: LoraParams
+    loss: Literal["auto", "info_nce", "sigmoid"]
+    same_label: Literal["negative", "ignore", "positive"]
     epochs: Positive
+    patience: Positive | None
     batch_size: Annotated[int, Field(ge=2)]
+    micro_batch: Positive | None
     lr: Annotated[float, Field(gt=0)]
+    tower_lr: TowerRates
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+    toward_base: Annotated[float, Field(ge=0)]
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     grad_clip: Annotated[float, Field(gt=0)]

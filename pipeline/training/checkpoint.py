@@ -1,4 +1,4 @@
-"""Checkpoints of a training: whole or absent, in one file each, nothing ever unpickled.
+"""Checkpoints of a training: whole or absent, in one file each, without code in them.
 
 DVC clears a stage's outputs before it runs, so what a killed training goes on from lies outside
 them. A checkpoint appears under its name when it is on disk, and its name holds the hash of its

@@ -1,13 +1,12 @@
-"""The training loop: the only one, and the only place where gradients flow.
+"""The training loop: the only one. Gradients flow here and in the gradient cache.
 
-Shapes: B pairs of a batch, D width of an embedding.
+Shapes: B pairs of a batch, N and M all images and texts, D width of an embedding.
 """
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,21 +14,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline.clip import device as devices
-from pipeline.clip.embed import Matrix, embed_images, embed_texts
-from pipeline.clip.losses import info_nce, positives
+from pipeline.clip.embed import Matrix
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
-from pipeline.data.pairs import caption_key
 from pipeline.errors import TrainingError
 from pipeline.params import FinetuneParams
-from pipeline.training import batches, optim
+from pipeline.training import batches, gradcache, methods, optim, rates
+from pipeline.training.average import Average
+from pipeline.training.distributed import ALONE, World, average_gradients, mean
+from pipeline.training.learner import Learner, coded
+from pipeline.training.validate import Recalls, validate
 
 Scores = Mapping[str, float]
-Recalls = Callable[[Matrix, Matrix, batches.Rows], Scores]
-"""Evaluator: images N×D, texts M×D, the image of each text M → scores, `mean_r1` among them."""
-
 Log = Callable[[Scores, int], None]
+
+__all__ = ["Fit", "Log", "Matrix", "Recalls", "fit"]
 
 
 class Fit(NamedTuple):
@@ -50,10 +49,12 @@ def fit(
     recalls: Recalls,
     log: Log,
     device: torch.device,
+    world: World = ALONE,
 ) -> Fit:
     """Fine-tune `clip.model` on `train`; leave in it the weights of the epoch best on `val`.
 
     Epoch 0 is the model as it came, so that a training that only harms returns it unchanged.
+    Training ends early after `params.patience` epochs without a better one.
 
     Raises TrainingError when there are fewer images than a batch, when the validation split is
     empty, and when loss or gradients are not finite: before the step that would spoil the weights.
@@ -65,139 +66,86 @@ def fit(
     # Convolutions train 1.6 × as fast in this layout on a CPU; it is undone at the end, because
     # their last digits differ from those that plain OpenCLIP computes.
     model = clip.model.to(device).to(memory_format=torch.channels_last)
-    optimizer = optim.optimizer(model, params)
-    rates = partial(
-        optim.learning_rate, steps=params.epochs * per_epoch, warmup=params.warmup, peak=params.lr
-    )
-    load = partial(_batch, clip, crops, _coded(train), device=device)
-    validate = partial(_validate, clip, val, crops, params=params, recalls=recalls, device=device)
+    with methods.prepared(model, params, seed=seed):
+        learner = Learner(
+            clip, coded(train), crops, precision=params.precision,
+            loss=methods.loss_of(model, params.loss), same_label=params.same_label,
+            device=device, world=world,
+        )  # fmt: skip
+        optimizer = rates.optimizer(model, params)
+        average = Average(model, decay=params.ema)
+        towards = optim.Towards(model, strength=params.toward_base)
+        rate_of = partial(
+            optim.learning_rate,
+            steps=params.epochs * per_epoch, warmup=params.warmup, peak=params.lr,
+        )  # fmt: skip
+        examine = partial(
+            validate, clip, val, crops, params=params, loss=learner.loss, recalls=recalls,
+            device=device,
+        )  # fmt: skip
 
-    history = [{"epoch": 0.0, **validate()}]
-    log(history[0], 0)
-    best, best_weights, step = 0, _snapshot(clip), 0
-    for number in range(1, params.epochs + 1):
-        optim.train_mode(model, freeze_batch_norm=params.freeze_batch_norm)
-        losses = []
-        order = batches.epoch(images, batch_size=params.batch_size, seed=seed, number=number)
-        bar = tqdm(order, f"epoch {number}/{params.epochs}", per_epoch, leave=False, disable=None)
-        for rows in bar:
-            rate = optim.set_rate(optimizer, rates(step))
-            batch = load(rows)
-            with devices.autocast(device, params.precision):
-                image_BD, text_BD, scale = model(batch.pixels, batch.tokens)[:3]
-            loss = info_nce(image_BD.float(), text_BD.float(), scale.float(), batch.positive)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
-            _stop_unless_finite(loss, norm, step=step, rate=rate, rows=train.iloc[rows])
-            optimizer.step()
-            optim.clamp_scale(model)
-            step += 1
-            losses.append(loss.item())
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-            log({"loss": losses[-1], "lr": rate, "grad_norm": norm.item()}, step)
-        row = {
-            "epoch": float(number),
-            "train_loss": math.fsum(losses) / len(losses),
-            "lr": rate,
-            **validate(),
-        }
-        history.append(row)
-        log(row, step)
-        tqdm.write(
-            f"epoch {number}/{params.epochs}: loss {row['train_loss']:.3f}, validation loss "
-            f"{row['val_loss']:.3f}, mean R@1 {row['val_mean_r1']:.1%}"
-        )
-        if _better(row, history[best], params.best_by):
-            best, best_weights = number, _snapshot(clip)
-    model.load_state_dict(best_weights)
+        history = [{"epoch": 0.0, **examine()}]
+        log(history[0], 0)
+        best, best_weights, step = 0, average.snapshot(), 0
+        for number in range(1, params.epochs + 1):
+            optim.train_mode(model, freeze_batch_norm=params.freeze_batch_norm)
+            losses = []
+            order = batches.epoch(images, batch_size=params.batch_size, seed=seed, number=number)
+            name = f"epoch {number}/{params.epochs}"
+            for rows in (bar := tqdm(order, name, per_epoch, leave=False, disable=None)):
+                rate = optim.set_rate(optimizer, rate_of(step))
+                optimizer.zero_grad(set_to_none=True)
+                mine = np.array_split(rows, world.size)[world.rank]
+                loss = mean(_backward(learner, mine, micro_batch=params.micro_batch), world)
+                average_gradients(model.parameters(), world)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.grad_clip)
+                _stop_unless_finite(loss, norm, step=step, rate=rate, rows=train.iloc[rows])
+                optimizer.step()
+                towards.pull(rate)
+                optim.clamp_scale(model)
+                average.update()
+                step += 1
+                losses.append(loss.item())
+                bar.set_postfix(loss=f"{losses[-1]:.3f}")
+                log({"loss": losses[-1], "lr": rate, "grad_norm": norm.item()}, step)
+            with average.applied():
+                found = examine()
+            mean_loss = math.fsum(losses) / len(losses)
+            row = {"epoch": float(number), "train_loss": mean_loss, "lr": rate, **found}
+            history.append(row)
+            log(row, step)
+            tqdm.write(
+                f"{name}: loss {mean_loss:.3f}, validation loss {row['val_loss']:.3f}, "
+                f"mean R@1 {row['val_mean_r1']:.1%}"
+            )
+            if _better(row, history[best], params.best_by):
+                best, best_weights = number, average.snapshot()
+            if params.patience is not None and number - best >= params.patience:
+                tqdm.write(f"no better epoch since {best}: stopped (finetune.patience)")
+                break
+        model.load_state_dict(best_weights)
     model.to(memory_format=torch.contiguous_format)
     return Fit(best, history)
 
 
-class _Coded(NamedTuple):
-    """The training pairs, with a number for each distinct image and each distinct caption."""
-
-    image_ids: Any
-    captions: Any
-    image_codes: Tensor
-    caption_codes: Tensor
-
-
-class _Batch(NamedTuple):
-    """What the model sees of B pairs, and which of them say the same: bool B×B."""
-
-    pixels: Tensor
-    tokens: Tensor
-    positive: Tensor
-
-
-def _coded(pairs: pd.DataFrame) -> _Coded:
-    return _Coded(
-        pairs["image_id"].to_numpy(dtype=object),
-        pairs["caption"].to_numpy(dtype=object),
-        torch.from_numpy(batches.codes(pairs["image_id"])),
-        torch.from_numpy(batches.codes(pairs["caption"].map(caption_key))),
-    )
-
-
-def _batch(
-    clip: Clip, crops: Crops, pairs: _Coded, rows: batches.Rows, *, device: torch.device
-) -> _Batch:
-    return _Batch(
-        clip.pixels(crops.batch(list(pairs.image_ids[rows])).to(device)),
-        clip.tokenizer(list(pairs.captions[rows])).to(device),
-        positives(pairs.image_codes[rows], pairs.caption_codes[rows]).to(device),
-    )
-
-
-def _validate(
-    clip: Clip,
-    val: pd.DataFrame,
-    crops: Crops,
-    *,
-    params: FinetuneParams,
-    recalls: Recalls,
-    device: torch.device,
-) -> dict[str, float]:
-    """Loss and retrieval on the whole validation split, in its own fixed order."""
-    owner, ids = pd.factorize(val["image_id"], sort=True)
-    size = params.batch_size
-    with devices.autocast(device, params.precision):
-        images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
-        texts = embed_texts(clip, list(val["caption"]), batch_size=size, device=device)
-    first = np.unique(owner, return_index=True)[1]
-    scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[operator]
-    keys = batches.codes(val["caption"].map(caption_key))[first]
-    return {
-        "val_loss": _loss_in_blocks(images, texts[first], scale, keys, size=size),
-        "logit_scale": scale.item(),
-        **{f"val_{name}": value for name, value in recalls(images, texts, owner).items()},
-    }
-
-
-def _loss_in_blocks(
-    images: Matrix, texts: Matrix, scale: Tensor, keys: batches.Rows, *, size: int
-) -> float:
-    """Mean loss over blocks of a training batch's size, so that both have as many negatives."""
-    order = np.random.default_rng(0).permutation(len(images))
-    total = 0.0
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        mask = positives(torch.from_numpy(rows), torch.from_numpy(keys[rows]))
-        image_BD, text_BD = torch.from_numpy(images[rows]), torch.from_numpy(texts[rows])
-        total += info_nce(image_BD, text_BD, scale, mask).item() * len(rows)
-    return total / len(order)
+def _backward(learner: Learner, rows: batches.Rows, *, micro_batch: int | None) -> Tensor:
+    """Add the gradient of B rows to the weights; return this process's share of their loss."""
+    cost = partial(learner.cost, rows=rows)
+    if micro_batch is None or micro_batch >= len(rows):
+        value = cost(learner.images(rows), learner.texts(rows))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+    parts = np.split(rows, np.arange(micro_batch, len(rows), micro_batch))
+    return gradcache.backward(
+        cost, embed_images=learner.images, images=parts, embed_texts=learner.texts, texts=parts,
+        model=learner.model, device=learner.device,
+    )  # fmt: skip
 
 
 def _better(row: dict[str, float], best: dict[str, float], by: str) -> bool:
     if by == "loss":
         return row["val_loss"] < best["val_loss"]
     return row["val_mean_r1"] > best["val_mean_r1"]
-
-
-def _snapshot(clip: Clip) -> dict[str, Any]:
-    return copy.deepcopy({name: w.cpu() for name, w in clip.model.state_dict().items()})
 
 
 def _stop_unless_finite(

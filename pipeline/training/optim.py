@@ -5,35 +5,19 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pipeline.params import FinetuneParams
-
 MAX_LOG_SCALE = math.log(100)
 """CLIP's own bound: a larger logit scale makes training unstable (Radford et al. 2021, §2.5)."""
 
 
+_TIMM = {"pos_embed", "cls_token", "reg_token", "latent"}
+"""What timm calls embeddings and learned tokens."""
+
+
 def decays(name: str, weight: Tensor) -> bool:
     """Whether weight decay applies: to matrices, not to gains, biases, embeddings or the scale."""
-    embedding = "embedding" in name.rsplit(".", 1)[-1] or name.endswith("token_embedding.weight")
-    return weight.ndim > 1 and not embedding
-
-
-def optimizer(model: nn.Module, params: FinetuneParams) -> torch.optim.AdamW:
-    """AdamW over all weights of `model` that train, in two groups: with decay and without."""
-    weights = [(name, w) for name, w in model.named_parameters() if w.requires_grad]
-    groups = [
-        {
-            "params": [w for n, w in weights if decays(n, w)],
-            "weight_decay": params.weight_decay,
-            "lr_scale": 1.0,
-        },
-        {
-            "params": [w for n, w in weights if not decays(n, w)],
-            "weight_decay": 0.0,
-            "lr_scale": 1.0,
-        },
-    ]
-    beta1, beta2 = params.betas
-    return torch.optim.AdamW(groups, lr=params.lr, betas=(beta1, beta2), eps=1e-6)
+    last = name.rsplit(".", 1)[-1]
+    embedding = "embedding" in last or name.endswith("token_embedding.weight")
+    return weight.ndim > 1 and not embedding and last not in _TIMM
 
 
 def learning_rate(step: int, *, steps: int, warmup: float, peak: float) -> float:
@@ -71,3 +55,23 @@ def train_mode(model: nn.Module, *, freeze_batch_norm: bool) -> None:
 def clamp_scale(model: nn.Module) -> None:
     """Keep the logarithm of the logit scale in [0, ln 100] (openai/CLIP#46)."""
     model.logit_scale.clamp_(0, MAX_LOG_SCALE)  # type: ignore[operator]
+
+
+class Towards:
+    """A pull of each weight toward where it began: L2-SP (Li et al. 2018, arXiv:1802.01483).
+
+    Apart from the gradient, as AdamW's weight decay is (Loshchilov & Hutter 2019,
+    arXiv:1711.05101): Adam would scale the pull by the gradient's history.
+    """
+
+    def __init__(self, model: nn.Module, *, strength: float) -> None:
+        """Remember the weights that train as they are, unless the strength is 0."""
+        training = [w for w in model.parameters() if w.requires_grad] if strength else []
+        self._pairs = [(w, w.detach().clone()) for w in training]
+        self._strength = strength
+
+    @torch.no_grad()
+    def pull(self, rate: float) -> None:
+        """Move each weight by the share rate × strength of its way back."""
+        for weight, start in self._pairs:
+            weight.lerp_(start, rate * self._strength)

@@ -1,12 +1,24 @@
-"""How fast each weight learns: a rate for each tower, falling with depth."""
+"""How fast each weight learns: AdamW with a rate for each tower, falling with depth."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from pipeline.clip.layers import TOWERS, Layer, need_depth
+from pipeline.clip.layers import TOWERS, Layer, layers, need_depth
+from pipeline.params import FinetuneParams
 from pipeline.training.optim import decays
+
+
+def optimizer(model: nn.Module, params: FinetuneParams) -> torch.optim.AdamW:
+    """AdamW over all weights of `model` that train; ModelError where depth is asked and unknown."""
+    asked = groups(
+        model, layers(model), weight_decay=params.weight_decay, layer_decay=params.layer_decay,
+        image_lr=params.tower_lr.image, text_lr=params.tower_lr.text,
+    )  # fmt: skip
+    beta1, beta2 = params.betas
+    return torch.optim.AdamW(asked, lr=params.lr, betas=(beta1, beta2), eps=1e-6)
 
 
 def groups(

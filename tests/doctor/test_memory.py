@@ -21,16 +21,14 @@ from pathlib import Path
 import torch
 from pipeline.clip import model
 from pipeline.clip.losses import info_nce, positives
-from pipeline.params import FinetuneParams
-from pipeline.training import optim
+from pipeline.params import Params, load
+from pipeline.training import optim, rates
 
 size = int(sys.argv[2])
 clip = model.create("scenes-resnet", Path(sys.argv[1]), seed=0)
-params = FinetuneParams(epochs=1, batch_size=size, lr=1e-3, weight_decay=0.1, betas=[0.9, 0.98],
-    warmup=0, grad_clip=1.0, precision="fp32", freeze_batch_norm=True, deterministic=True,
-    best_by="loss")
+params = load(Params, Path(sys.argv[1]).parents[2] / "params.yaml").finetune
 net = clip.model.to(memory_format=torch.channels_last)
-optimizer = optim.optimizer(net, params)
+optimizer = rates.optimizer(net, params)
 optim.train_mode(net, freeze_batch_norm=True)
 
 def step(size):

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.clip.model import Clip
 from pipeline.params import Params
-from pipeline.training import optim
+from pipeline.training import optim, rates
 
 
 def test_the_rate_rises_then_falls_to_nothing() -> None:
@@ -22,7 +22,7 @@ def test_one_step_without_warmup_trains_at_the_peak() -> None:
 
 
 def test_matrices_decay_and_nothing_else(tiny: Clip, defaults: Params) -> None:
-    made = optim.optimizer(tiny.model, defaults.finetune)
+    made = rates.optimizer(tiny.model, defaults.finetune)
     names = {id(w): name for name, w in tiny.model.named_parameters()}
     with_decay, without = ({names[id(w)] for w in g["params"]} for g in made.param_groups)
     assert [g["weight_decay"] for g in made.param_groups] == [0.1, 0.0]

@@ -11,7 +11,7 @@ from pipeline.clip.layers import layers
 from pipeline.clip.model import Clip
 from pipeline.errors import ModelError
 from pipeline.params import Params
-from pipeline.training import optim
+from pipeline.training import optim, rates
 from pipeline.training.rates import groups
 from tests import small
 
@@ -61,16 +61,15 @@ def test_groups_are_few_and_in_one_order() -> None:
     assert [len(g["params"]) for g in again] == [len(g["params"]) for g in made]
 
 
-def test_without_decay_by_depth_the_groups_are_the_plain_ones(tiny: Clip, defaults: Params) -> None:
-    plain = optim.optimizer(tiny.model, defaults.finetune).param_groups
-    made = groups(
-        tiny.model, layers(tiny.model), weight_decay=defaults.finetune.weight_decay,
-        layer_decay=1.0, image_lr=1.0, text_lr=1.0,
-    )  # fmt: skip
-    assert len(made) == len(plain) == 2
-    for own, other in zip(made, plain, strict=True):
-        assert [id(w) for w in own["params"]] == [id(w) for w in other["params"]]
-        assert (own["weight_decay"], own["lr_scale"]) == (other["weight_decay"], other["lr_scale"])
+def test_without_decay_by_depth_there_are_two_groups(tiny: Clip, defaults: Params) -> None:
+    """Those that decay and those that don't, each in the model's order, both at the full rate."""
+    made = rates.optimizer(tiny.model, defaults.finetune).param_groups
+    weights = list(tiny.model.named_parameters())
+    expected = [[w for n, w in weights if optim.decays(n, w) is decay] for decay in (True, False)]
+    assert [group["weight_decay"] for group in made] == [defaults.finetune.weight_decay, 0.0]
+    assert [group["lr_scale"] for group in made] == [1.0, 1.0]
+    for group, own in zip(made, expected, strict=True):
+        assert [id(w) for w in group["params"]] == [id(w) for w in own]
 
 
 def test_a_step_moves_each_weight_by_its_share() -> None:

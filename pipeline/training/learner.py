@@ -1,0 +1,117 @@
+"""A model as it learns: two functions from rows to embeddings, and a loss of both.
+
+Shapes: B rows of a batch, D width of an embedding.
+"""
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.clip import device as devices
+from pipeline.clip.losses import Codes, LossName, SameLabel
+from pipeline.clip.model import Clip
+from pipeline.clip.pixels import Crops
+from pipeline.clip.trimmed import encode_text, trimmed
+from pipeline.data.pairs import caption_key
+from pipeline.training import batches
+from pipeline.training.distributed import World, share
+
+BLOCK = 1024
+"""Rows of logits in memory at once."""
+
+
+class Data(NamedTuple):
+    """The training pairs: what the model sees of each, and what tells twins."""
+
+    image_ids: Any
+    captions: Any
+    codes: Codes
+
+
+def coded(pairs: pd.DataFrame) -> Data:
+    """Pairs of the same picture, or of pictures that are nearly the same, have one image code."""
+    group = pairs["image_id"]
+    if "image_group" in pairs:
+        group = pairs["image_group"].where(pairs["image_group"].notna(), pairs["image_id"])
+    label = None
+    if "label" in pairs and pairs["label"].notna().any():
+        label = torch.from_numpy(batches.codes(pairs["label"]))
+    return Data(
+        pairs["image_id"].to_numpy(dtype=object),
+        pairs["caption"].to_numpy(dtype=object),
+        Codes(
+            torch.from_numpy(batches.codes(group)),
+            torch.from_numpy(batches.codes(pairs["caption"].map(caption_key))),
+            label,
+        ),
+    )
+
+
+class Learner:
+    """The model, its training pairs, and how both meet.
+
+    Attributes:
+        loss: which loss the model learns by.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        data: Data,
+        crops: Crops,
+        *,
+        precision: str,
+        loss: LossName,
+        same_label: SameLabel,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        """Learn from `data`; nothing is moved or changed here."""
+        self._clip, self._data, self._crops = clip, data, crops
+        self._precision, self._same_label = precision, same_label
+        self._world = world
+        self.device, self.loss = device, loss
+
+    @property
+    def model(self) -> Any:
+        """The module that trains."""
+        return self._clip.model
+
+    def images(self, rows: batches.Rows) -> Tensor:
+        """The images of B rows → B×D of unit length, with a graph where they train."""
+        pixels = self._clip.pixels(
+            self._crops.batch(list(self._data.image_ids[rows])).to(self.device)
+        )
+        with devices.autocast(self.device, self._precision):
+            return F.normalize(self.model.encode_image(pixels), dim=-1).float()
+
+    def texts(self, rows: batches.Rows) -> Tensor:
+        """The captions of B rows → B×D of unit length, with a graph where they train."""
+        tokens = self._clip.tokenizer(list(self._data.captions[rows]))
+        texts = trimmed(self.model, tokens).to(self.device)
+        with devices.autocast(self.device, self._precision):
+            return encode_text(self.model, texts).float()
+
+    def cost(self, image_BD: Tensor, text_BD: Tensor, rows: batches.Rows) -> Tensor:
+        """This process's share of the loss, for the embeddings of its B rows."""
+        image, caption, label = self._data.codes
+        codes = Codes(
+            image[rows].to(self.device),
+            caption[rows].to(self.device),
+            None if label is None else label[rows].to(self.device),
+        )
+        return share(
+            self.loss,
+            image_BD,
+            text_BD,
+            codes,
+            scale=self.model.logit_scale.float().exp(),
+            bias=self.model.logit_bias if self.loss == "sigmoid" else None,
+            same_label=self._same_label,
+            world=self._world,
+            block=BLOCK,
+        )
