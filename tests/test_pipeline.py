@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pandas as pd
 import pytest
+from forked import Forked
 from ruamel.yaml import YAML
 
 from pipeline.data.pairs import read_pairs, read_rejected
@@ -41,14 +43,10 @@ SMALL = {
 
 def run(folder: Path, *command: str, fails: bool = False, prefix: tuple[str, ...] = ()) -> str:
     """Run a command as a user would in `folder`; its output, or the test's failure with it."""
-    tools = Path(sys.executable).parent
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC"))}
-    environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    environment |= {"PYTHONPATH": str(folder)}
     done = subprocess.run(
         [*prefix, *command],
         cwd=folder,
-        env=environment,
+        env=environment_of(folder),
         capture_output=True,
         text=True,
         timeout=500,
@@ -57,6 +55,14 @@ def run(folder: Path, *command: str, fails: bool = False, prefix: tuple[str, ...
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, output
     return output
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """A user's, who has set nothing."""
+    tools = Path(sys.executable).parent
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "DVC"))}
+    environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    return environment | {"PYTHONPATH": str(folder)}
 
 
 def edit(file: Path, changes: dict[str, Any]) -> None:
@@ -222,8 +228,16 @@ def test_a_path_that_leads_nowhere_is_named_by_its_key(
     assert ran(output) == []
 
 
+@pytest.fixture(scope="module")
+def stages(project: Path) -> Iterator[Forked]:
+    """The project's stages, imported once."""
+    served = Forked(project, ["validate", "clean", "finetune", "evaluate"], environment_of(project))
+    yield served
+    served.close()
+
+
 @pytest.mark.parametrize(
-    ("changes", "stage", "message"),
+    "mistake",
     [
         ({"finetune.lr": "fast"}, "validate", "`finetune.lr` is 'fast'"),
         ({"data.source": "nowhere"}, "validate", "data.source is 'nowhere', which is not a folder"),
@@ -237,24 +251,28 @@ def test_a_path_that_leads_nowhere_is_named_by_its_key(
         ({"model.pretrained": "nowhere"}, "finetune", "no model at hub/nowhere"),
         ({"evaluate.general": "nowhere"}, "evaluate", "evaluate.general is 'nowhere'"),
     ],
+    ids=lambda mistake: next(iter(mistake[0])),
 )
 def test_a_mistake_is_one_clear_message(
-    project: Path, tmp_path: Path, changes: dict[str, Any], stage: str, message: str
+    project: Path, stages: Forked, tmp_path: Path, mistake: tuple[dict[str, Any], str, str]
 ) -> None:
-    for name in ("params.yaml", "dvc.yaml", "data", "models", "metrics", "plots", "stages"):
+    changes, stage, message = mistake
+    folder, log = tmp_path / "project", tmp_path / "log"
+    for name in ("params.yaml", "dvc.yaml", "data", "models", "metrics", "plots", "mlflow.db"):
         origin = project / name
         copy = shutil.copytree if origin.is_dir() else shutil.copy
-        copy(origin, tmp_path / name)
-    for name in ("pipeline", "samples"):
-        (tmp_path / name).symlink_to(project / name)
+        folder.mkdir(exist_ok=True)
+        copy(origin, folder / name)
+    (folder / "samples").symlink_to(project / "samples")
     outputs = {"validate": "data/valid", "clean": "data/clean", "finetune": "models/finetuned",
                "evaluate": "data/predictions"}  # fmt: skip
-    shutil.rmtree(tmp_path / outputs[stage])
-    edit(tmp_path / "params.yaml", changes)
-    output = run(tmp_path, sys.executable, "-m", f"stages.{stage}", fails=True)
+    shutil.rmtree(folder / outputs[stage])
+    edit(folder / "params.yaml", changes)
+    code, output = stages.run(folder, stage, log=log)
+    assert code == 1, output
     assert message in output
     assert "Traceback" not in output
     assert "error: " in output
-    assert not (tmp_path / outputs[stage]).exists()
-    assert not list((tmp_path / outputs[stage]).parent.glob(".*.part"))
-    assert not (tmp_path / f"runs/{stage}.json").exists()
+    assert not (folder / outputs[stage]).exists()
+    assert not list((folder / outputs[stage]).parent.glob(".*.part"))
+    assert not (folder / f"runs/{stage}.json").exists()
