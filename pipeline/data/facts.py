@@ -99,13 +99,11 @@ def judge(facts: ImageFacts, limits: ValidateParams) -> ImageFacts:
         return _too_many_pixels(facts)
     if facts.problem is not None:
         return facts
-    size = f"{facts.width}x{facts.height}"
-    short, long = sorted((facts.width, facts.height))
-    if short < limits.min_side:
-        return facts._replace(problem="image_too_small", value=size)
-    if long > limits.max_aspect * short:
-        return facts._replace(problem="image_too_narrow", value=size)
-    return facts
+    short, long = min(facts.width, facts.height), max(facts.width, facts.height)
+    if short >= limits.min_side and long <= limits.max_aspect * short:
+        return facts
+    problem = "image_too_small" if short < limits.min_side else "image_too_narrow"
+    return facts._replace(problem=problem, value=f"{facts.width}x{facts.height}")
 
 
 def content_id(content: bytes) -> str:

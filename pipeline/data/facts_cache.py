@@ -30,7 +30,7 @@ REFRESHED = 5
 MAX_BYTES = 20_000_000_000
 """Above this, what was not in use lately goes at once."""
 
-FORM = 0x436C6971
+FORM = 0x436C6972
 """Marks a file of ours, of this form: SQLite's `application_id`. Change it with the tables."""
 
 _ASKED = 500
@@ -38,7 +38,7 @@ _WAIT_S = 5.0
 _TABLES = """
 CREATE TABLE facts (
   image_id BLOB, decoder BLOB, found BLOB, checksum INT, used INT, UNIQUE (image_id, decoder));
-CREATE TABLE files (file BLOB PRIMARY KEY, state BLOB, image_id BLOB, used INT);
+CREATE TABLE files (file BLOB PRIMARY KEY, state BLOB, image_id BLOB, used INT) WITHOUT ROWID;
 CREATE INDEX facts_used ON facts (used);
 CREATE INDEX files_used ON files (used);
 """
@@ -275,5 +275,5 @@ def _checked(image_id: object, packed: object, checksum: object) -> ImageFacts |
         return None
     line, _, signature = packed.partition(b"\n")
     named, _ = _unpack(line.decode())
-    rest = _SIGNATURE - 1
-    return ImageFacts._make([image_id.hex(), *named[:rest], signature, *named[rest:]])
+    named.insert(_SIGNATURE - 1, signature)
+    return ImageFacts(image_id.hex(), *named)

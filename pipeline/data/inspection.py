@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -16,7 +17,7 @@ from pipeline.data.facts import ImageFacts, judge
 from pipeline.data.facts_cache import FactsCache
 from pipeline.data.file_state import State
 from pipeline.data.images import inside
-from pipeline.data.workers import Workers
+from pipeline.data.workers import FEW, Workers
 from pipeline.params import ValidateParams
 
 Request = tuple[str, int | None, int | None]
@@ -25,6 +26,9 @@ Request = tuple[str, int | None, int | None]
 LOOKED_UP = 2_000
 """Files asked for at once."""
 
+ASKED = 1_000
+"""Folders that are asked whether they changed."""
+
 FOLDERS = 65_536
 """Real paths of folders that are kept at hand."""
 
@@ -32,9 +36,20 @@ FOLDERS = 65_536
 class _Found(NamedTuple):
     """An image that can be read: what to examine, and what the cache knows it by."""
 
-    task: Task
+    path: str
+    offset: int | None
+    length: int | None
     key: str
     state: State
+
+    @property
+    def task(self) -> Task:
+        """What a process is to do."""
+        return Task(self.path, self.offset, self.length)
+
+
+_Begun = dict[Request, Iterator[ImageFacts]]
+"""Images that are being examined; one iterator gives the facts of all, in this order."""
 
 
 class _File(NamedTuple):
@@ -61,11 +76,12 @@ class Inspector:
     ) -> None:
         """Open the cache; processes start when there is something to decode."""
         self._root, self._limits = root, limits
+        self._last_ns = 0 if cache is None or not cache.is_file() else cache.stat().st_mtime_ns
         self._cache = None if cache is None else FactsCache(cache)
-        filled = self._cache is not None and self._cache.holds_facts()
+        self._filled = self._cache is not None and self._cache.holds_facts()
         self._workers = Workers(
             max_pixels=limits.max_pixels,
-            cache=cache if filled else None,
+            cache=cache if self._filled else None,
             decoder=b"" if self._cache is None else self._cache.decoder,
             count=workers,
         )
@@ -98,35 +114,57 @@ class Inspector:
 
     def _inspected(self, requests: Sequence[Request], packed: Path | None) -> list[ImageFacts]:
         root = self._root if packed is None else packed
+        if self._filled and packed is None and self._grew({name for name, _, _ in requests}):
+            self._workers.start()
         known, found = self._located(root, dict.fromkeys(requests))
+        begun: _Begun = {}
         if self._cache is not None and packed is None:
-            by_key = self._known(self._cache, {w.key: w.state for w in found.values()})
-            known |= {r: by_key[where.key] for r, where in found.items() if where.key in by_key}
-        missing = [request for request in found if request not in known]
-        examined = list(self._workers.examine([found[request].task for request in missing]))
+            seen, begun = self._known(self._cache, found)
+            known |= seen
+        examined = {request: next(facts) for request, facts in begun.items()}
+        missing = [request for request in found if request not in known and request not in begun]
+        others = self._workers.examine([found[request].task for request in missing])
+        examined |= dict(zip(missing, others, strict=True))
         if self._cache is not None:
-            looked = zip((found[request] for request in missing), examined, strict=True)
             self._cache.add(
-                (where.key if packed is None else None, where.state, facts)
-                for where, facts in looked
+                (found[request].key if packed is None else None, found[request].state, facts)
+                for request, facts in examined.items()
             )
-        known |= dict(zip(missing, examined, strict=True))
+        known |= examined
         judged = {request: judge(facts, self._limits) for request, facts in known.items()}
         return [judged[request] for request in requests]
 
-    def _known(self, cache: FactsCache, states: dict[str, State]) -> dict[str, ImageFacts]:
-        """What the cache knows of files.
+    def _grew(self, names: set[str]) -> bool:
+        """Whether a folder changed since the last run, so that most likely there are new images.
 
-        Those that changed last come first: if they are new, processes start while it goes on.
+        False where there are too many folders to ask.
         """
-        newest = sorted(states, key=lambda key: states[key].ctime_ns, reverse=True)
-        found: dict[str, ImageFacts] = {}
-        for start in range(0, len(newest), LOOKED_UP):
-            part = newest[start : start + LOOKED_UP]
-            found |= cache.known({key: states[key] for key in part})
-            if len(found) < start + len(part):
-                self._workers.start()
-        return found
+        folders = {name[: name.rfind("/") + 1] for name in names}
+        with contextlib.suppress(OSError, ValueError):
+            return len(folders) <= ASKED and any(
+                os.stat(self._root / folder).st_mtime_ns > self._last_ns for folder in folders
+            )
+        return False
+
+    def _known(
+        self, cache: FactsCache, found: dict[Request, _Found]
+    ) -> tuple[dict[Request, ImageFacts], _Begun]:
+        """What the cache knows of files, and those of which examination has begun.
+
+        Files that changed last come first: new ones are examined while the others are looked up.
+        """
+        newest = sorted(found, key=lambda request: found[request].state.ctime_ns, reverse=True)
+        known: dict[Request, ImageFacts] = {}
+        begun: _Begun = {}
+        for start, end in pairwise([0, *range(FEW, len(newest), LOOKED_UP), len(newest)]):
+            part = newest[start:end]
+            by_key = cache.known({found[r].key: found[r].state for r in part})
+            known |= {r: by_key[found[r].key] for r in part if found[r].key in by_key}
+            if not begun:
+                lacking = [request for request in part if request not in known]
+                facts = self._workers.examine([found[request].task for request in lacking])
+                begun = dict.fromkeys(lacking, facts)
+        return known, begun
 
     def _located(
         self, root: Path, requests: dict[Request, None]
@@ -154,7 +192,7 @@ class Inspector:
                 wrong[request] = ImageFacts(problem="image_too_many_bytes", value=value)
             else:
                 key = f"{real}\0{name}" + ("" if offset is None else f"\0{offset}\0{length}")
-                found[request] = _Found(Task(file.path, offset, length), key, file.state)
+                found[request] = _Found(file.path, offset, length, key, file.state)
         return wrong, found
 
 

@@ -28,6 +28,9 @@ CHUNK = 32
 AHEAD = 3
 """Chunks under way a worker: enough to keep it busy, few enough to do again."""
 
+FEW = 256
+"""Images for which one process is enough: to start another takes as long as to decode these."""
+
 START_S = 60.0
 TRIES = 3
 """Something else may have ended a process: what is blamed was tried so often, but for hangs."""
@@ -35,6 +38,8 @@ TRIES = 3
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 Look = Callable[[list[Task]], list[ImageFacts]]
+_Flying = tuple[list[Task], "Future[list[ImageFacts]]"]
+"""A chunk under way."""
 
 
 def worker_count() -> int:
@@ -72,6 +77,7 @@ class Workers:
         path = None if cache is None else str(cache)
         self._settings = Settings(os.getpid(), max_pixels, self._patience_s, path, decoder)
         self._pool: ProcessPoolExecutor | None = None
+        self._size = self._asked = 0
 
     def __enter__(self) -> Self:
         """The workers themselves."""
@@ -87,28 +93,47 @@ class Workers:
         self._stop()
 
     def start(self) -> None:
-        """Start the processes, unless they run; does not wait for them."""
+        """Start a process, unless one runs; does not wait for it."""
         if self._pool is None:
+            self._size = self._size or 1
             self._submit([])
 
     def examine(self, tasks: Sequence[Task]) -> Iterator[ImageFacts]:
-        """The facts of each image, in the order of the tasks."""
-        size = max(1, min(CHUNK, len(tasks) // (8 * self._count)))
+        """The facts of each image, in the order of the tasks; the first are begun at once.
+
+        One call's facts are taken before another's.
+        """
+        self._asked += len(tasks)
+        wanted = 1 if self._asked <= FEW else self._count
+        if wanted > self._size:
+            self._stop()
+            self._size = wanted
+        size = max(1, min(CHUNK, len(tasks) // (8 * self._size)))
         waiting = deque(list(tasks[at : at + size]) for at in range(0, len(tasks), size))
-        flying: deque[tuple[list[Task], Future[list[ImageFacts]]]] = deque()
-        while waiting or flying:
-            while waiting and len(flying) < AHEAD * self._count:
-                chunk = waiting.popleft()
-                flying.append((chunk, self._submit(chunk)))
+        flying: deque[_Flying] = deque()
+        self._fly(waiting, flying, at_once=FEW if len(tasks) <= FEW else 0)
+        return self._facts(waiting, flying)
+
+    def _facts(self, waiting: deque[list[Task]], flying: "deque[_Flying]") -> Iterator[ImageFacts]:
+        while flying:
             chunk, future = flying.popleft()
             found = self._result(chunk, future)
             if found is not None:
                 yield from found
-                continue
-            doubtful = [chunk, *(other for other, _ in flying)]
-            flying.clear()
-            for chunk in doubtful:
-                yield from self._again(chunk)
+            else:
+                doubtful = [chunk, *(other for other, _ in flying)]
+                flying.clear()
+                for chunk in doubtful:
+                    yield from self._again(chunk)
+            self._fly(waiting, flying)
+
+    def _fly(
+        self, waiting: deque[list[Task]], flying: "deque[_Flying]", *, at_once: int = 0
+    ) -> None:
+        """Keep the processes busy."""
+        while waiting and len(flying) < max(AHEAD * self._size, at_once):
+            chunk = waiting.popleft()
+            flying.append((chunk, self._submit(chunk)))
 
     def _submit(self, chunk: list[Task]) -> "Future[list[ImageFacts]]":
         future: Future[list[ImageFacts]]
@@ -122,7 +147,7 @@ class Workers:
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                max_workers=self._count,
+                max_workers=self._size,
                 context=get_context("loky"),
                 initializer=prepare,
                 initargs=(self._settings,),
