@@ -5,6 +5,7 @@ from statistics import median
 
 import pandas as pd
 
+from pipeline.data.scripts import count_words
 from pipeline.data.sources.batches import Source
 from pipeline.doctor import missing
 from pipeline.doctor.findings import Fact, Finding, Level, about, percent
@@ -81,7 +82,7 @@ def picture_facts(sample: Sample, found: Sequence[Picture]) -> list[Fact]:
         sides = sorted(min(picture.width, picture.height) for picture in opened)
         text = f"{sides[0]} to {sides[-1]} pixels, half of them below {sample.side:.0f}"
         facts.append(Fact("data", "shorter side", text, [sides[0], sample.side, sides[-1]]))
-    words = sorted(len(caption.split()) for caption in sample.captions)
+    words = sorted(map(count_words, sample.captions))
     if words:
         text = f"{words[0]} to {words[-1]} words, half of them below {median(words):.0f}"
         facts.append(Fact("data", "caption length", text, [words[0], median(words), words[-1]]))
@@ -140,7 +141,7 @@ def captions(taken: pd.DataFrame, clean: CleanParams | None) -> list[Finding]:
         findings.append(Finding(level, "data.columns.caption", None, problem, remedy))
     if clean is None or empty == 1:
         return findings
-    words = taken["caption"].dropna().str.split().map(len)
+    words = taken["caption"].dropna().map(count_words)
     for key, value, outside in (
         ("clean.min_words", clean.min_words, words < clean.min_words),
         ("clean.max_words", clean.max_words, words > clean.max_words),

@@ -169,6 +169,15 @@ def test_word_limits_that_no_caption_meets(
     assert [f.key for f in found.findings] == [f"clean.{key}" for key in clean]
 
 
+def test_words_are_counted_as_clean_counts_them(settings: Settings, tmp_path: Path) -> None:
+    """A text in Han has many words and no space."""
+    a_table(tmp_path)
+    table = tmp_path / "captions.csv"
+    table.write_text(table.read_text().replace("a red square number ", "桌上有一颗红色的星星"))
+    _, found = look(with_(settings, "clean", min_words=5, max_words=10), tmp_path)
+    assert found.findings == []
+
+
 def test_a_column_that_is_not_there_is_named(settings: Settings, tmp_path: Path) -> None:
     a_table(tmp_path)
     columns = {"image": "image", "caption": "text", "label": None, "group": None, "split": None}
