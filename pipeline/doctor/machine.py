@@ -55,7 +55,7 @@ def _of_device(settings: Settings, device: Device) -> Look:
     precision = "bf16" if uses_bf16(settings, device) else "fp32"
     facts = [
         Fact("device", "computes on", name, device.kind),
-        Fact("device", "precision", precision),
+        Fact("device", "trains in", precision),
     ]
     return Look([*_settings(settings, device, cores)], facts)
 
@@ -75,7 +75,16 @@ def _cut(settings: Settings, cut: float, context: int) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings, device: Device, cores: int) -> Iterator[Finding]:
-    finetune, threads = settings.finetune, settings.cpu_threads
+    finetune, embed, threads = settings.finetune, settings.embed, settings.cpu_threads
+    if embed is not None and device.kind != "cuda":
+        for key, value, other in (
+            ("precision", embed.precision, "fp16"),
+            ("decoder", embed.decoder, "nvjpeg"),
+        ):
+            if value == other:
+                problem = f"needs a GPU, and here is {device.kind}: embed stops"
+                instead = "auto" if key == "precision" else "cpu"
+                yield Finding("stops", f"embed.{key}", value, problem, f"set it to {instead}")
     if finetune is not None and finetune.precision == "bf16" and not device.bf16:
         problem = f"this {device.kind.upper()} has no fast bf16: slower than fp32"
         yield Finding("hurts", "finetune.precision", "bf16", problem, "set it to auto")
