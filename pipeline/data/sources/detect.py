@@ -16,7 +16,15 @@ from pipeline.data.sources import coco, embedded, folders, shards, tables
 from pipeline.data.sources.batches import Source
 from pipeline.data.sources.columns import Chosen, choose
 from pipeline.data.sources.listing import listed, misleads, once, require_files
-from pipeline.data.sources.rows import BadRow, Reader, Row, is_image, is_unread, split_names
+from pipeline.data.sources.rows import (
+    BadRow,
+    Reader,
+    Row,
+    is_image,
+    is_unread,
+    split_name,
+    split_names,
+)
 from pipeline.errors import ConfigError, DataError
 from pipeline.params import DataParams
 
@@ -204,11 +212,17 @@ def _name(folder: Path, file: Path) -> str:
 
 
 def _one_table(folder: Path, kind: str, files: list[Path], named: Path | None) -> list[Path]:
-    """Several captions files are one table only where they are shards of it."""
+    """Several captions files are one table only where they are shards or parts of it.
+
+    Parts are files of one kind, each named for another part of the split: train.csv and test.csv.
+    """
     if kind != "table" or named is not None or len(files) == 1:
         return files
     shardable = {f.suffix.lower() for f in files} in ({".parquet"}, {".jsonl"})
     if shardable and all(any(c.isdigit() for c in f.stem) for f in files):
+        return files
+    parts = {split_name(file.name) for file in files}
+    if len({f.suffix.lower() for f in files}) == 1 and len(parts - {None}) == len(files):
         return files
     names = ", ".join(file.name for file in files)
     raise DataError(f"{folder} holds several captions files ({names}): name one in data.captions")

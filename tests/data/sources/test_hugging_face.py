@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -69,6 +70,37 @@ def test_files_of_paths_have_a_split_too(tmp_path: Path) -> None:
     assert rows[["image", "split"]].to_numpy().tolist() == [
         ["train.jpg", "train"], ["validation.jpg", "val"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_captions_file_a_part_is_one_table_with_a_split(tmp_path: Path, suffix: str) -> None:
+    for part in ("train", "val", "test"):
+        table = pd.DataFrame({"image": [f"{part}.jpg"], "caption": [part]})
+        file = tmp_path / f"{part}{suffix}"
+        if suffix == ".parquet":
+            table.to_parquet(file)
+        elif suffix == ".jsonl":
+            table.to_json(file, orient="records", lines=True)
+        else:
+            table.to_csv(file, index=False, sep="\t" if suffix == ".tsv" else ",")
+    source, (rows, malformed) = read(tmp_path)
+    assert malformed.empty
+    assert source.notes == [
+        "files are named for a split (test, train, val): of rows without one it is theirs"
+    ]
+    assert sorted(rows[["image", "split"]].to_numpy().tolist()) == [
+        ["test.jpg", "test"], ["train.jpg", "train"], ["val.jpg", "val"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("train.csv", "train_b.csv"), ("train.csv", "other.csv")])
+def test_of_files_that_are_no_parts_one_must_be_named(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (tmp_path / name).write_text("image,caption\na.jpg,a\n")
+    with pytest.raises(DataError, match="several captions files"):
+        read(tmp_path)
 
 
 def test_rows_with_a_split_keep_it(tmp_path: Path) -> None:
