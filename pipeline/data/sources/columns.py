@@ -12,11 +12,11 @@ FIELDS = ("image", "caption", "label", "group", "split")
 COMMON: dict[str, tuple[str, ...]] = {
     "image": (
         "image", "image_path", "img", "img_path", "image_file", "file", "file_name", "filename",
-        "filepath", "file_path", "path", "jpg", "picture",
+        "filepath", "file_path", "path", "jpg", "picture", "image_name",
     ),
     "caption": (
         "caption", "captions", "text", "texts", "title", "description", "sentence", "sentences",
-        "alt_text", "alt", "prompt", "raw",
+        "alt_text", "alt", "prompt", "raw", "comment",
     ),
     "label": ("label", "class", "class_name", "category", "fine_label"),
     "split": ("split",),

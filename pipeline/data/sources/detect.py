@@ -194,6 +194,9 @@ def _notes(
         if parts:
             told = ", ".join(dict.fromkeys(parts))
             notes.append(f"files are named for a split ({told}): of rows without one it is theirs")
+    if kind == "table":
+        parted = {f: tables.delimiter_of(f) for f in files if f.suffix.lower() == ".csv"}
+        notes += [f"{f.name} is parted by {by!r}" for f, by in parted.items() if by != ","]
     if kind == "coco":
         named = {file.name: coco.folder_of(file) for file in files}
         notes += [

@@ -22,14 +22,31 @@ MAX_LINE = 16_000_000
 """Characters of a line of JSON; a longer one is no row."""
 
 
-def read_csv(file: Path, *, delimiter: str = ",") -> Iterator[Row | BadRow]:
+OTHER_DELIMITERS = "\t;|"
+"""What parts the fields of a .csv whose first line has no comma: a spreadsheet of many a country
+writes semicolons, open_clip's own reader takes tabs, Flickr30k comes with bars."""
+
+
+def delimiter_of(file: Path) -> str:
+    """What parts the fields of a .csv, by its first line alone."""
+    encoding, errors = _encoding(file)
+    with file.open(encoding=encoding, errors=errors) as lines:
+        first = lines.readline(MAX_LINE)
+    if "," in first:
+        return ","
+    return max(OTHER_DELIMITERS, key=first.count) if set(OTHER_DELIMITERS) & set(first) else ","
+
+
+def read_csv(file: Path, *, delimiter: str | None = None) -> Iterator[Row | BadRow]:
     """Rows of a CSV whose first line names the columns; UTF-8, or UTF-16 with its mark.
 
+    Without a `delimiter` the first line tells it (`delimiter_of`).
     A line in which a quote opens that is never closed is a bad row, and the lines that the quote
     would take in are read as rows of their own (pipeline/data/sources/quotes.py).
     """
     csv.field_size_limit(MAX_FIELD)
     encoding, errors = _encoding(file)
+    delimiter = delimiter or delimiter_of(file)
     with file.open(encoding=encoding, errors=errors, newline="") as lines:
         records = quotes.records(_bounded(lines), delimiter=delimiter)
         header = next(records, None)
