@@ -75,6 +75,8 @@ def open_source(data: DataParams) -> Source:
     found = _candidates(folder, named, root)
     kind, files = _chosen(found, folder, data.format, named)
     require_files(folder, [file for file in files if file != folder])
+    if (kind, data.format) == ("class_folders", "auto"):
+        folders.require_classes(folder, root)
     reader = _reader(kind, files, folder=folder, root=root, data=data)
     first, bad = _first(reader)
     where = str(files[0]) if len(files) == 1 else f"{folder} ({kind})"
@@ -204,6 +206,8 @@ def _notes(
             for name, below in named.items()
             if below is not None and (folder / root / below).is_dir()
         ]
+    if kind == "class_folders" and (beside := folders.left_alone(folder)):
+        notes.append(f"not read, as captions come from the folders' names: {beside}")
     if left:
         names = ", ".join(file.name for file in left)
         notes.append(f"left out, as no annotation has a caption: {names}")

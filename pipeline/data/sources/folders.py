@@ -1,12 +1,23 @@
 """Folders of images: a folder a class, or a text file beside each image."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipeline.data.sources.listing import listed
 from pipeline.data.sources.rows import SPLIT_NAMES, BadRow, Row, is_image, is_unread, unread
+from pipeline.errors import DataError
 
 MAX_TEXT = 1_000_000
+
+MAY_HOLD_CAPTIONS = tuple(
+    f"{suffix}{packed}"
+    for suffix in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".xml")
+    for packed in ("", ".gz", ".zip")
+)
+"""Files that class folders leave alone, and that somebody may mean all the same."""
+
+SHOWN = 3
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -29,14 +40,59 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
+def left_alone(folder: Path) -> str:
+    """Files near the top that may hold captions, as a text; empty where there are none."""
+    names = listed(folder, MAY_HOLD_CAPTIONS)
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def require_classes(folder: Path, root: str) -> None:
+    """Raise DataError for folders that are no classes: one of images, and beside it what says more.
+
+    A single folder of images, with a file of captions that no reader takes, would else be a data
+    set in which each picture has the same caption, the folder's name.
+    """
+    if _has_two_classes(folder / root):
+        return
+    left = left_alone(folder)
+    if left:
+        raise DataError(
+            f"{folder} has no two folders of images, which would be classes, and no captions file "
+            f"that is read; it holds {left}. If captions are in there: data.captions names a .csv, "
+            ".tsv, .jsonl or .parquet in a folder below, and any other is to be written as one of "
+            "these. If not: set data.format to class_folders"
+        )
+
+
+def _has_two_classes(root: Path) -> bool:
+    tops = [entry for entry in _entries(root) if _is_folder(entry)]
+    if _are_parts(tops):
+        tops = [below for top in tops for below in _entries(Path(top.path)) if _is_folder(below)]
+    classes: set[str] = set()
+    for top in tops:
+        if top.name not in classes and any(map(_is_any_image, walk(Path(top.path)))):
+            classes.add(top.name)
+        if len(classes) == 2:
+            return True
+    return False
+
+
+def _is_any_image(path: str) -> bool:
+    return is_image(path) or is_unread(path)
+
+
+def _are_parts(folders: Sequence[os.DirEntry[str]]) -> bool:
+    return bool(folders) and all(folder.name.lower() in SPLIT_NAMES for folder in folders)
+
+
 def read_class_folders(folder: Path, *, root: str, template: str) -> Iterator[Row | BadRow]:
     """A row an image, its class the name of the folder it lies in.
 
     Where all folders at the top are called train, val or test, they give the split and the classes
     lie below. Images of a kind that is not read are bad rows; other files are none.
     """
-    names = [entry.name for entry in _entries(folder / root) if _is_folder(entry)]
-    by_split = bool(names) and all(name.lower() in SPLIT_NAMES for name in names)
+    by_split = _are_parts([entry for entry in _entries(folder / root) if _is_folder(entry)])
     for path in walk(folder / root):
         if is_unread(path):
             yield unread(path)
