@@ -75,20 +75,24 @@ def main() -> None:
         dist.barrier()
         work.complete(job, cache=cache, share=work.Share(number, count))
         dist.barrier()
-        _seen_by_all(job)
+        seen_by_all(job)
     finally:
         dist.destroy_process_group()
 
 
-def _seen_by_all(job: work.Work) -> None:
+def seen_by_all(job: work.Work) -> None:
     """DataError where the work of another process is not here: its cache is another folder."""
-    job.images.refresh()
-    lacking = int(job.images.lacks(as_ids(job.image_ids)).sum())
-    if lacking:
-        raise DataError(
-            f"{lacking} images that another process embedded are not in {paths.EMBEDDED}: work "
-            "trees of several machines must lie on one file system that all of them share"
-        )
+    for unit, known, ids in (
+        ("images", job.images, job.image_ids),
+        ("captions", job.captions, list(job.texts)),
+    ):
+        known.refresh()
+        lacking = int(known.lacks(as_ids(ids)).sum())
+        if lacking:
+            raise DataError(
+                f"{lacking} {unit} that another process embedded are not in {paths.EMBEDDED}: work "
+                "trees of several machines must lie on one file system that all of them share"
+            )
 
 
 if __name__ == "__main__":

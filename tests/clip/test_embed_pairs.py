@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from pipeline.artifacts import sha256_of, sha256_text
-from pipeline.clip import store
+from pipeline.clip import store, work
 from pipeline.clip.embed_pairs import embed_pairs
 from pipeline.clip.model import Clip, load_folder
 from pipeline.clip.search import search
-from pipeline.clip.spread import everywhere
+from pipeline.clip.spread import everywhere, seen_by_all
 from pipeline.data.images import open_image
 from pipeline.data.pairs import PAIR, PAIRS_FILE, read_pairs, read_rejected, write_table
 from pipeline.data.places import Place
@@ -287,6 +287,19 @@ def test_a_lost_process_is_told_and_the_next_run_completes(project, monkeypatch)
         everywhere()
     killer.join()
     assert project.embed(cache=".cliptune/embeddings") == expected
+
+
+@pytest.mark.parametrize("lacking", ["images", "captions"])
+def test_work_that_went_to_another_folder_is_told(project, lacking):
+    project.embed()
+    (project.root / "cache" / lacking.replace("captions", "texts")).rename(project.root / "moved")
+    job = work.prepare(
+        project.root / "data" / "clean", project.source, project.params.embed,
+        packed=project.root / "packed", base=project.params.model, cpu_threads=2,
+        cache=project.root / "cache",
+    )  # fmt: skip
+    with pytest.raises(DataError, match=f"16 {lacking} that another process embedded are not in"):
+        seen_by_all(job)
 
 
 def test_a_number_of_processes_that_is_none_is_refused(project, monkeypatch):
