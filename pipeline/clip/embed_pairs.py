@@ -98,10 +98,15 @@ def embed_pairs(
         "fit": _quantiles(fit),
         "projection_explained": drawn.explained,
         "near": {"pairs": len(alike.pairs), "across_splits": alike.across},
-        "drift": {"auc": moved.auc, "low": moved.low, "high": moved.high},
+        "drift": moved._asdict(),
     }
-    if warning:
-        tqdm.write(f"warning: {warning}")
+    for line in (
+        warning and f"warning: {warning}",
+        moved.why and f"embedding drift is not measured: {moved.why}",
+        alike.why and f"pictures alike to the model are not looked for: {alike.why}",
+    ):
+        if line:
+            tqdm.write(line)
     tqdm.write(tally(found, selected))
     return found
 

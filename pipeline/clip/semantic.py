@@ -29,16 +29,22 @@ would have N² otherwise."""
 
 
 class Found(NamedTuple):
-    """The pairs, and how many of them stand in two splits; None where none were looked for."""
+    """The pairs, and how many of them stand in two splits; None where none were looked for.
+
+    Attributes:
+        why: the reason, where that was not asked for.
+    """
 
     pairs: pd.DataFrame
     across: int | None
+    why: str | None = None
 
 
 def near(images: Embeddings, split_of: dict[str, str], *, min_similarity: float | None) -> Found:
     """Pairs of images whose cosine is `min_similarity` or more, by id; none where it is None."""
     if min_similarity is None or len(images) > MOST:
-        return Found(pd.DataFrame({name: [] for name in NEAR.names}), None)
+        why = None if min_similarity is None else f"{len(images):,} are more than {MOST:,}"
+        return Found(pd.DataFrame({name: [] for name in NEAR.names}), None, why)
     parts = list(_pairs(images, min_similarity))
     places = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 2), np.int64)
     cosines = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.float32)

@@ -52,7 +52,9 @@ def test_a_picture_repeated_has_few_pairs_not_all(tmp_path):
 
 def test_nothing_is_looked_for_where_it_is_off_or_too_much(tmp_path, monkeypatch):
     images = stored(tmp_path, np.ones((4, 3)))
-    assert semantic.near(images, SPLITS, min_similarity=None).across is None
+    found = semantic.near(images, SPLITS, min_similarity=None)
+    assert (found.across, found.why) == (None, None)
     monkeypatch.setattr(semantic, "MOST", 3)
     found = semantic.near(images, SPLITS, min_similarity=0.9)
     assert (len(found.pairs), found.across) == (0, None)
+    assert found.why == "4 are more than 3"

@@ -79,7 +79,7 @@ STAGES = {
         "score": {},
         "rejected": {"caption_mismatched": 1200},
         "near": {"pairs": 1234, "across_splits": 56},
-        "drift": {"auc": 0.715, "low": 0.68, "high": 0.75},
+        "drift": {"auc": 0.715, "low": 0.68, "high": 0.75, "why": None},
     },
     "finetune": {"best_epoch": 1, "epochs": 2, "train_images": 9, "val_loss": 1.5},
 }

@@ -184,12 +184,13 @@ def test_the_data_section_tells_checks_changes_and_leaks(page):
 
 
 def test_what_was_neither_dropped_nor_moved_is_not_told(page):
-    still = {"auc": None, "low": None, "high": None}
+    still = {"auc": None, "low": None, "high": None, "why": "they were embedded in another way"}
     near = {"pairs": 0, "across_splits": None}
     embed = {**STAGES["embed"], "rejected": {}, "drift": still, "near": near}
     text = Page(page(stages={**STAGES, "embed": embed})).text
     assert "were dropped because the base model" not in text
     assert "accepted last with AUC" not in text
+    assert "Drift of embeddings is not measured: they were embedded in another way." in text
     assert "nearly the same to the base model" not in text
 
 
