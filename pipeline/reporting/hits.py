@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.clip.search import Hit
 from pipeline.data.places import places_of
+from pipeline.errors import DataError
 from pipeline.reporting.pages import environment
 from pipeline.reporting.svg import printable
 from pipeline.reporting.thumbnails import thumbnail
@@ -30,8 +31,15 @@ class Found(NamedTuple):
 def describe(
     hits: Sequence[Hit], pairs: pd.DataFrame, *, source: Path, packed: Path, pictures: bool
 ) -> list[Found]:
-    """Name, caption and (where asked) thumbnail of each hit, by the pairs of the clean stage."""
+    """Name, caption and (where asked) thumbnail of each hit, by the pairs of the clean stage.
+
+    Raises DataError for a hit of which there is no pair: cleaning ran after embedding.
+    """
     wanted = pairs[pairs["image_id"].isin([hit.image_id for hit in hits])]
+    if len({hit.image_id for hit in hits}) > wanted["image_id"].nunique():
+        raise DataError(
+            "the embeddings hold pictures that are not in the clean data: run `dvc repro embed`"
+        )
     places = places_of(wanted, source=source, packed=packed)
     first = wanted.drop_duplicates("image_id").set_index("image_id")
     said = {name: first[name].to_dict() for name in ("image", "caption", "split")}
