@@ -140,6 +140,7 @@ class FinetuneParams(Section):
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     grad_clip: Annotated[float, Field(gt=0)]
+    spike: Annotated[float, Field(gt=1)] | None
     precision: Literal["auto", "fp32", "bf16"]
     freeze_batch_norm: bool
     deterministic: bool

@@ -44,13 +44,16 @@ HUB = Path("hub")
 """Base models fetched by tag; `model.pretrained` is a name or a path from here."""
 
 WORK = Path(".cliptune")
-"""Ignored by git and DVC: the spool of a dead tracking server, locks, what is known of images."""
+"""Ignored by git and DVC: the spool of a dead tracking server, locks, caches, checkpoints."""
 
 IMAGE_FACTS = WORK / "images.sqlite"
 """What is known of each image's content, so that no run decodes the same bytes again."""
 
 EMBEDDED = WORK / "embeddings"
 """Vectors by content and by how they were computed, so that no run computes one again."""
+
+CHECKPOINTS = WORK / "checkpoints"
+"""What a training that was stopped goes on from; gone when it is done."""
 
 SEARCHED = WORK / "search.html"
 """The page of the last search."""

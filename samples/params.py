@@ -21,6 +21,43 @@ class ScenesParams(Section):
     copies: Annotated[int, Field(ge=0)]
 
 
+_PLAIN = {
+    "method": "full",
+    "lock": {"image": None, "text": None},
+    "lora": {"rank": 1, "alpha": 1.0, "targets": ["mlp"], "from_depth": 0},
+    "loss": "info_nce",
+    "same_label": "negative",
+    "patience": None,
+    "micro_batch": None,
+    "tower_lr": {"image": 1.0, "text": 1.0},
+    "layer_decay": 1.0,
+    "toward_base": 0.0,
+    "ema": None,
+    "spike": None,
+}
+"""What training from scratch leaves alone."""
+
+
+class TrainingParams(Section):
+    """What training from scratch is tuned by; the rest of a fine-tune's params has no effect."""
+
+    epochs: Positive
+    batch_size: Positive
+    lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: list[float]
+    warmup: float
+    grad_clip: float
+    precision: str
+    freeze_batch_norm: bool
+    deterministic: bool
+    best_by: str
+
+    def finetune(self) -> FinetuneParams:
+        """The same for the loop."""
+        return FinetuneParams.model_validate({**_PLAIN, **self.model_dump()})
+
+
 class BaseModelParams(Section):
     """What the base model sees and how it is trained."""
 
@@ -30,7 +67,7 @@ class BaseModelParams(Section):
     val_images: Positive
     general_images: Positive
     train_side: Positive
-    training: FinetuneParams
+    training: TrainingParams
 
 
 class SamplesParams(Section):

@@ -24,8 +24,11 @@ def main() -> None:
             recalls=recalls,
             log=run.log,
             history_file=paths.HISTORY,
+            checkpoints=paths.shared(paths.CHECKPOINTS),
+            failed=paths.failed_folder("finetune"),
         )
         bundle.save(paths.FINETUNED, tuned.clip, record=tuned.record)
+        tuned.checkpoints.clear()
         run.metrics(tuned.found)
         run.artifact(paths.HISTORY)
 

@@ -1,5 +1,7 @@
 """The embed stage's one call: clean pairs and the base model → embeddings and pair scores."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def embed_pairs(
         table = pa.table(columns, schema=SCORES)
         pq.write_table(table, part / "scores.parquet", compression="zstd")
         made = {name: job.images.key[name] for name in ("model", "precision", "exact", "device")}
-        present = shift.profile(store.read(part, "images"), job.images.name)
+        present = shift.profile(store.read(part, "images"), _made(job.images.key))
         moved = shift.compare(present, accepted)
         warning = shift.judge(moved, params.drift)
         split_of = dict(zip(job.pairs["image_id"], job.pairs["split"], strict=True))
@@ -102,13 +104,23 @@ def embed_pairs(
     }
     for line in (
         warning and f"warning: {warning}",
-        moved.why and f"embedding drift is not measured: {moved.why}",
+        accepted.exists() and moved.why and f"embedding drift is not measured: {moved.why}",
         alike.why and f"pictures alike to the model are not looked for: {alike.why}",
     ):
         if line:
             tqdm.write(line)
     tqdm.write(tally(found, selected))
     return found
+
+
+def _made(key: Mapping[str, Any]) -> str:
+    """What two sets of vectors must share to be compared.
+
+    Not the machine nor a library's version: these move last digits alone, and an upgrade would
+    switch the measuring off just when it is wanted.
+    """
+    shared = ("model", "model_cfg", "preprocess", "precision", "exact")
+    return sha256_text(json.dumps({name: key[name] for name in shared}, sort_keys=True))
 
 
 def _rejected(pairs: pd.DataFrame, reasons: pd.Series, fit: mismatch.Values) -> pd.DataFrame:

@@ -39,7 +39,7 @@ class Profile(BaseModel):
     """What is kept of a data set's embeddings.
 
     Attributes:
-        made: hash of all that decides a vector; only vectors made alike are compared.
+        made: hash of what decides a vector but for last digits; only those made alike are compared.
         sample: S×P fp16, base64.
     """
 

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -30,6 +31,9 @@ from pipeline.errors import TrainingError
 
 KEPT = 2
 """The newest, and the one before, which counts should the newest be damaged."""
+
+FORGOTTEN_S = 30 * 24 * 3600.0
+"""A month."""
 
 KEY_FILE = "key.json"
 LOCK_FILE = "checkpoints.lock"
@@ -168,6 +172,15 @@ class Checkpoints:
                 f"{what} in {self.folder} ({error.strerror or error}): {remedy}; "
                 "the checkpoints before it are unharmed"
             ) from error
+
+
+def forget(root: Path) -> None:
+    """Remove what trainings left that were not taken up again for `FORGOTTEN_S`."""
+    before = time.time() - FORGOTTEN_S
+    for folder in root.iterdir() if root.is_dir() else ():
+        files = list(folder.iterdir()) if folder.is_dir() else []
+        if files and max(file.stat().st_mtime for file in files) < before:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(file: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """The finetune stage's one call: clean pairs and the base model → a fine-tuned model."""
 
+import platform
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
@@ -12,6 +15,7 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import PAIRS_FILE, read_pairs
 from pipeline.data.places import places_of
 from pipeline.params import FinetuneParams, ModelParams
+from pipeline.training.checkpoint import Checkpoints, forget
 from pipeline.training.finetune import Log, Recalls, fit
 
 HISTORY = (
@@ -26,11 +30,15 @@ HISTORY = (
 
 
 class Finetuned(NamedTuple):
-    """The model, what the stage found, and where the model comes from."""
+    """The model, what the stage found, where the model comes from, and what is to be cleared.
+
+    The checkpoints go when the model is on disk: until then they are all there is of it.
+    """
 
     clip: Clip
     found: dict[str, Any]
     record: dict[str, Any]
+    checkpoints: Checkpoints
 
 
 def finetune(
@@ -45,8 +53,14 @@ def finetune(
     recalls: Recalls,
     log: Log,
     history_file: Path,
+    checkpoints: Path,
+    failed: Path,
 ) -> Finetuned:
     """Fine-tune the base model on the training split; write a row an epoch to `history_file`.
+
+    A training that was stopped goes on from what it left in `checkpoints`, if nothing of data,
+    model, params, code and machine changed that could change the result. The batch of a step that
+    could not be taken is in the folder `failed`.
 
     Raises ModelError and TrainingError, as `load` and `fit` do.
     """
@@ -54,26 +68,6 @@ def finetune(
     clip = load(locate(base.pretrained), architecture=base.name)
     pairs = read_pairs(selected)
     train, val = (pairs[pairs["split"] == name].reset_index(drop=True) for name in ("train", "val"))
-    fitted = fit(
-        clip,
-        train,
-        val,
-        crops=Crops(clip, places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)),
-        params=params,
-        seed=seed,
-        recalls=recalls,
-        log=log,
-        device=device,
-    )
-    write_text(history_file, pd.DataFrame(fitted.history)[list(HISTORY)].to_csv(index=False))
-    best = fitted.history[fitted.best]
-    found = {
-        "epochs": params.epochs,
-        "best_epoch": fitted.best,
-        "train_images": int(train["image_id"].nunique()),
-        "val_images": int(val["image_id"].nunique()),
-        **{name: value for name, value in best.items() if name.startswith("val_")},
-    }
     record = {
         "base": {**base.model_dump(), "sha256": clip.fingerprint},
         "data": {"pairs_sha256": sha256_of(selected / PAIRS_FILE)},
@@ -84,7 +78,39 @@ def finetune(
             "finetune": params.model_dump(),
         },
     }
-    return Finetuned(clip, found, record)
+    forget(checkpoints)
+    shutil.rmtree(failed, ignore_errors=True)
+    kept = Checkpoints(checkpoints, {**record, "machine": _machine(device)})
+    fitted = fit(
+        clip,
+        train,
+        val,
+        crops=Crops(clip, places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)),
+        params=params,
+        seed=seed,
+        recalls=recalls,
+        log=log,
+        device=device,
+        checkpoints=kept,
+        failed=failed,
+    )
+    write_text(history_file, pd.DataFrame(fitted.history)[list(HISTORY)].to_csv(index=False))
+    best = fitted.history[fitted.best]
+    found = {
+        "epochs": len(fitted.history) - 1,
+        "best_epoch": fitted.best,
+        "train_images": int(train["image_id"].nunique()),
+        "val_images": int(val["image_id"].nunique()),
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+    }
+    return Finetuned(clip, found, record, kept)
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    """What else rounds the last digits in a way of its own."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return {"device": device.type, "name": name, "kernels": kernels, "torch": torch.__version__}
 
 
 def _code() -> str:

@@ -98,7 +98,7 @@ def unpack(
             ],
         }
     )
-    _set_rng(rng)
+    set_rng(rng)
     found: dict[str, Any] = checkpoint.state["caller"]
     return found
 
@@ -138,7 +138,8 @@ def _laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def _set_rng(rng: Rng) -> None:
+def set_rng(rng: Rng) -> None:
+    """Set this process's torch generators."""
     torch.set_rng_state(rng["cpu"])
     if "cuda" in rng and torch.cuda.is_available():
         torch.cuda.set_rng_state(rng["cuda"])

@@ -61,7 +61,7 @@ def train_base(params: BaseModelParams, out: Path) -> None:
             as_pairs(train),
             as_pairs(val),
             crops=Crops(clip, places_below(as_pairs([*train, *val]), Path(folder))),
-            params=params.training,
+            params=params.training.finetune(),
             seed=params.seed,
             recalls=recalls,
             log=lambda scores, step: None,
