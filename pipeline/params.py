@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline import paths
 from pipeline.errors import ConfigError
 from pipeline.sections import (
+    AugmentParams,
     CleanParams,
     Columns,
     DataParams,
@@ -141,6 +142,7 @@ class FinetuneParams(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)]
     grad_clip: Annotated[float, Field(gt=0)]
     spike: Annotated[float, Field(gt=1)] | None
+    augment: AugmentParams | None
     precision: Literal["auto", "fp32", "bf16"]
     freeze_batch_norm: bool
     deterministic: bool

@@ -55,6 +55,9 @@ EMBEDDED = WORK / "embeddings"
 CHECKPOINTS = WORK / "checkpoints"
 """What a training that was stopped goes on from; gone when it is done."""
 
+CROPS = WORK / "crops"
+"""Decoded and resized pictures by content and by how they were made, for training."""
+
 SEARCHED = WORK / "search.html"
 """The page of the last search."""
 

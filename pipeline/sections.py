@@ -1,4 +1,5 @@
-"""The sections of params.yaml about data, as types: where they come from, their limits, cleaning.
+"""The sections of params.yaml about data, as types: where they come from, their limits, cleaning,
+and how training varies them.
 
 Every default stands in params.yaml and none here.
 """
@@ -185,3 +186,12 @@ class CleanParams(Section):
                 f"min_words {self.min_words} is above max_words {self.max_words}: no caption passes"
             )
         return self
+
+
+class AugmentParams(Section):
+    """How much a training picture is varied: at scale 1 and 0 elsewhere, not at all."""
+
+    scale: Annotated[float, Field(ge=0.25, le=1)]
+    brightness: Annotated[float, Field(ge=0, lt=1)]
+    contrast: Annotated[float, Field(ge=0, lt=1)]
+    flip: Share

@@ -34,6 +34,7 @@ _PLAIN = {
     "toward_base": 0.0,
     "ema": None,
     "spike": None,
+    "augment": None,
 }
 """What training from scratch leaves alone."""
 

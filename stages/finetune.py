@@ -26,6 +26,7 @@ def main() -> None:
             history_file=paths.HISTORY,
             checkpoints=paths.shared(paths.CHECKPOINTS),
             failed=paths.failed_folder("finetune"),
+            crops=paths.shared(paths.CROPS),
         )
         bundle.save(paths.FINETUNED, tuned.clip, record=tuned.record)
         tuned.checkpoints.clear()

@@ -34,9 +34,11 @@ def embed_images(
     model = clip.model.eval()
     parts = []
     with torch.no_grad():
-        for part in _batches(image_ids, batch_size, "images"):
+        for number, part in enumerate(_batches(image_ids, batch_size, "images")):
+            crops.expect(image_ids[number * batch_size : (number + 2) * batch_size])
             pixels = clip.pixels(crops.batch(part).to(device))
             parts.append(_unit(model.encode_image(pixels)))  # type: ignore[operator]
+    crops.expect(())
     return _join(parts)
 
 

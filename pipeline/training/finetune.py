@@ -89,7 +89,8 @@ def fit(
     model = clip.model.to(device).to(memory_format=torch.channels_last)
     with methods.prepared(model, params, seed=seed):
         learner = Learner(
-            clip, coded(train), crops, precision=params.precision,
+            clip, coded(train), crops, augment=params.augment, seed=seed,
+            precision=params.precision,
             loss=methods.loss_of(model, params.loss), same_label=params.same_label,
             device=device, world=world,
         )  # fmt: skip
@@ -116,7 +117,10 @@ def fit(
                 order = batches.epoch(
                     images, batch_size=params.batch_size, seed=seed, number=len(at.history)
                 )
-                order = islice(order, len(at.losses), None)
+                order = learner.pictures.epoch(
+                    islice(order, len(at.losses), None),
+                    number=len(at.history), part=world.rank, of=world.size,
+                )  # fmt: skip
                 for rows in (
                     bar := tqdm(
                         order, name, per_epoch, initial=len(at.losses), leave=False, disable=None
@@ -136,7 +140,7 @@ def fit(
                 }  # fmt: skip
                 with held():
                     _keep_row(ledger, average, row, params.best_by)
-                log(row, at.step)
+                log({**row, "data_wait_share": learner.pictures.wait_share}, at.step)
                 tqdm.write(
                     f"{name}: loss {mean_loss:.3f}, validation loss {row['val_loss']:.3f}, "
                     f"mean R@1 {row['val_mean_r1']:.1%}"

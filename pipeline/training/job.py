@@ -10,6 +10,7 @@ import torch
 
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
+from pipeline.clip.crops_cache import open_cache
 from pipeline.clip.model import Clip, load, locate
 from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import PAIRS_FILE, read_pairs
@@ -53,6 +54,7 @@ def finetune(
     recalls: Recalls,
     log: Log,
     history_file: Path,
+    crops: Path,
     checkpoints: Path,
     failed: Path,
 ) -> Finetuned:
@@ -60,7 +62,8 @@ def finetune(
 
     A training that was stopped goes on from what it left in `checkpoints`, if nothing of data,
     model, params, code and machine changed that could change the result. The batch of a step that
-    could not be taken is in the folder `failed`.
+    could not be taken is in the folder `failed`. What is decoded is kept below `crops`, and what is
+    there is not decoded again.
 
     Raises ModelError and TrainingError, as `load` and `fit` do.
     """
@@ -68,6 +71,7 @@ def finetune(
     clip = load(locate(base.pretrained), architecture=base.name)
     pairs = read_pairs(selected)
     train, val = (pairs[pairs["split"] == name].reset_index(drop=True) for name in ("train", "val"))
+    places = places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)
     record = {
         "base": {**base.model_dump(), "sha256": clip.fingerprint},
         "data": {"pairs_sha256": sha256_of(selected / PAIRS_FILE)},
@@ -85,7 +89,7 @@ def finetune(
         clip,
         train,
         val,
-        crops=Crops(clip, places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)),
+        crops=Crops(clip, places, cache=open_cache(crops, clip, places)),
         params=params,
         seed=seed,
         recalls=recalls,

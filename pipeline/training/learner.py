@@ -16,8 +16,10 @@ from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.clip.trimmed import encode_text, trimmed
 from pipeline.data.pairs import caption_key
+from pipeline.sections import AugmentParams
 from pipeline.training import batches
 from pipeline.training.distributed import World, share
+from pipeline.training.pictures import Pictures
 
 BLOCK = 1024
 """Rows of logits in memory at once."""
@@ -54,6 +56,7 @@ class Learner:
     """The model, its training pairs, and how both meet.
 
     Attributes:
+        pictures: what the model sees of each row.
         loss: which loss the model learns by.
         device: where the model is.
     """
@@ -64,6 +67,8 @@ class Learner:
         data: Data,
         crops: Crops,
         *,
+        augment: AugmentParams | None,
+        seed: int,
         precision: str,
         loss: LossName,
         same_label: SameLabel,
@@ -71,7 +76,8 @@ class Learner:
         world: World,
     ) -> None:
         """Learn from `data`; nothing is moved or changed here."""
-        self._clip, self._data, self._crops = clip, data, crops
+        self._clip, self._data = clip, data
+        self.pictures = Pictures(crops, data.image_ids, augment, seed=seed)
         self._precision, self._same_label = precision, same_label
         self._world = world
         self.device, self.loss = device, loss
@@ -83,9 +89,7 @@ class Learner:
 
     def images(self, rows: batches.Rows) -> Tensor:
         """The images of B rows → B×D of unit length, with a graph where they train."""
-        pixels = self._clip.pixels(
-            self._crops.batch(list(self._data.image_ids[rows])).to(self.device)
-        )
+        pixels = self._clip.pixels(self.pictures.batch(rows, self.device))
         with devices.autocast(self.device, self._precision):
             return F.normalize(self.model.encode_image(pixels), dim=-1).float()
 
