@@ -64,7 +64,7 @@ class Pictures:
             self.wait_s = self._crops.waited_s - waited
             self.step_s = time.perf_counter() - began - self.wait_s
             self._decoded = self._crops.decoded - decoded
-        if self.bottleneck is not None:
+        if part == 0 and self.bottleneck is not None:
             tqdm.write(self.bottleneck)
 
     def batch(self, rows: Rows, device: torch.device) -> Tensor:

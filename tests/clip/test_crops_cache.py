@@ -77,7 +77,8 @@ def test_another_way_of_making_crops_has_another_cache(tmp_path: Path) -> None:
 
 def test_the_key_names_what_decides_a_pixel(tiny: Clip) -> None:
     key = how(tiny)
-    assert key["preprocess"]["size"] == (64, 64)
+    assert key["preprocess"] == tiny.config["preprocess_cfg"]
+    assert {"size", "mean", "interpolation", "resize_mode"} <= key["preprocess"].keys()
     assert key["code"] == [
         sha256_of(ROOT / "pipeline" / name) for name in ("clip/model.py", "data/images.py")
     ]
