@@ -23,8 +23,8 @@ from torch import Tensor
 
 from pipeline.sections import AugmentParams
 
-BLOCK = 8
-"""Crops at once on a CPU: what is in between then stays in its caches."""
+BLOCK = 2**19
+"""Values at once on a CPU: what is in between then stays in its caches."""
 
 CUBIC = -0.5
 TAPS = (-1, 0, 1, 2)
@@ -66,7 +66,8 @@ def augmented(
     if params is None or not len(image_ids):
         return crops
     draws = drawn(image_ids, params, seed=seed, epoch=epoch)
-    size = BLOCK if crops.device.type == "cpu" else len(crops)
+    on_cpu = crops.device.type == "cpu"
+    size = max(BLOCK // crops[0].numel(), 1) if on_cpu else len(crops)
     starts = range(0, len(crops), size)
     return torch.cat([varied(crops[i : i + size], _rows(draws, i, size)) for i in starts])
 
@@ -115,12 +116,13 @@ def _enlarged(
     place = (start[:, None] + along * share[:, None]) * length - 0.5
     first = np.floor(place)
     flat = values.reshape(count * length, -1)
-    total = torch.zeros_like(flat)
+    total, taken = torch.zeros_like(flat), torch.empty_like(flat)
     for tap in TAPS:
         row = np.clip(first + tap, 0, length - 1) + np.arange(count)[:, None] * length
         index = torch.from_numpy(row.astype(np.int64).reshape(-1)).to(values.device)
         weight = torch.from_numpy(_keys(first + tap - place).astype(np.float32).reshape(-1, 1))
-        total += flat.index_select(0, index).mul_(weight.to(values.device))
+        torch.index_select(flat, 0, index, out=taken)
+        total += taken.mul_(weight.to(values.device))
     return total.view(values.shape)
 
 

@@ -67,7 +67,7 @@ def test_neither_blocks_nor_torchs_generator_nor_threads_matter(
 ) -> None:
     whole = augmented(crops(), IDS, MILD, seed=0, epoch=1)
     torch.manual_seed(99)
-    monkeypatch.setattr(augment, "BLOCK", 5)
+    monkeypatch.setattr(augment, "BLOCK", 5 * crops(1).numel())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
