@@ -5,7 +5,6 @@ DVC sees every change. A stage asks for the sections that it uses; the whole fil
 the same, so that a mistake anywhere shows before any work is done.
 """
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -13,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import paths
+from pipeline import mistakes, paths
 from pipeline.errors import ConfigError
 from pipeline.sections import (
     AugmentParams,
@@ -54,6 +53,12 @@ __all__ = [
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Source = Annotated[str, Field(alias="data.source")]
+Auto = Literal["auto"]
+Rate = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+LessThanAll = Annotated[float, Field(ge=0, lt=1)]
+Limit = Annotated[float, Field(gt=0, le=1)]
+BatchSize = Annotated[int, Field(ge=2)]
 
 
 class ModelParams(Section):
@@ -128,18 +133,18 @@ class FinetuneParams(Section):
     lora: LoraParams
     loss: Literal["auto", "info_nce", "sigmoid"]
     same_label: Literal["negative", "ignore", "positive"]
-    epochs: Positive
+    epochs: Positive | Auto
     patience: Positive | None
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: BatchSize | Auto
     micro_batch: Positive | None
-    lr: Annotated[float, Field(gt=0)]
+    lr: Rate | Auto
     tower_lr: TowerRates
     layer_decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative | Auto
     toward_base: Annotated[float, Field(ge=0)]
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
+    warmup: LessThanAll | Auto
     grad_clip: Annotated[float, Field(gt=0)]
     spike: Annotated[float, Field(gt=1)] | None
     augment: AugmentParams | None
@@ -147,6 +152,8 @@ class FinetuneParams(Section):
     freeze_batch_norm: bool
     deterministic: bool
     best_by: Literal["loss", "retrieval"]
+    max_twins: Limit | None
+    max_truncated: Limit | None
 
 
 class EvaluateParams(Section):
@@ -242,15 +249,14 @@ def load(kind: type[Stage], path: Path = paths.PARAMS) -> Stage:
     try:
         Params.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(path, detail) for detail in error.errors()]
-        raise ConfigError("\n       ".join(lines)) from None
+        raise ConfigError("\n       ".join(mistakes.told(path, error, Params))) from None
     keys = section_keys(kind)
     return kind.model_validate({key: _dig(content, key) for key in keys})
 
 
 def section_keys(kind: type[Section]) -> list[str]:
     """The keys of params.yaml that `kind` holds, dotted, as dvc.yaml lists them."""
-    return [field.alias or name for name, field in kind.model_fields.items()]
+    return list(mistakes.fields(kind))
 
 
 def _dig(content: dict[str, Any], key: str) -> Any:
@@ -270,30 +276,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a mapping of sections: compare it with the one in git")
     return content
-
-
-def _explain(path: Path, detail: Any) -> str:
-    """One line for one problem: key, value, what to do."""
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location)
-    if detail["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], _siblings(location[:-1]), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "remove it or compare with the file in git"
-        return f"{path}: unknown key `{key}`: {hint}"
-    if detail["type"] == "missing":
-        return f"{path}: the key `{key}` is missing: add it (git shows its default)"
-    if detail["type"] == "value_error":
-        return f"{path}: `{key}`: {detail['ctx']['error']}"
-    reason = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{path}: `{key}` is {detail['input']!r}: {reason}"
-
-
-def _siblings(parents: list[str]) -> list[str]:
-    """The keys known where `parents` leads."""
-    kind: Any = Params
-    for parent in parents:
-        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
-        kind = fields[parent].annotation if parent in fields else None
-        if not (isinstance(kind, type) and issubclass(kind, Section)):
-            return []
-    return section_keys(kind)

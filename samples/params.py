@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from pipeline.params import FinetuneParams, Positive, Section, Seed
+from pipeline.params import Positive, Section, Seed
 
 FILE = Path(__file__).with_name("params.yaml")
 
@@ -19,24 +19,6 @@ class ScenesParams(Section):
     dirty_captions: Annotated[int, Field(ge=0)]
     broken_files: Annotated[int, Field(ge=0)]
     copies: Annotated[int, Field(ge=0)]
-
-
-_PLAIN = {
-    "method": "full",
-    "lock": {"image": None, "text": None},
-    "lora": {"rank": 1, "alpha": 1.0, "targets": ["mlp"], "from_depth": 0},
-    "loss": "info_nce",
-    "same_label": "negative",
-    "patience": None,
-    "micro_batch": None,
-    "tower_lr": {"image": 1.0, "text": 1.0},
-    "layer_decay": 1.0,
-    "toward_base": 0.0,
-    "ema": None,
-    "spike": None,
-    "augment": None,
-}
-"""What training from scratch leaves alone."""
 
 
 class TrainingParams(Section):
@@ -53,10 +35,6 @@ class TrainingParams(Section):
     freeze_batch_norm: bool
     deterministic: bool
     best_by: str
-
-    def finetune(self) -> FinetuneParams:
-        """The same for the loop."""
-        return FinetuneParams.model_validate({**_PLAIN, **self.model_dump()})
 
 
 class BaseModelParams(Section):

@@ -28,7 +28,17 @@ def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
         ("  epochs: 10", "  epochs: ten", "`finetune.epochs` is 'ten'"),
         ("  epochs: 10", "", "`finetune.epochs` is missing"),
         ("  lr: 1.0e-3", "  lr: 0", "`finetune.lr` is 0: input should be greater than 0"),
+        ("  lr: 1.0e-3", "  lr: [1]", "`finetune.lr` is [1]: input should be a valid number, or "),
+        ("  lr: 1.0e-3", "  lr: aut", "`finetune.lr` is 'aut'"),
         ("  warmup: 0.1", "  warmup: 1.0", "`finetune.warmup` is 1.0"),
+        ("  max_twins: 0.9", "  max_twins: 0", "`finetune.max_twins` is 0: input should be gre"),
+        ("{image: all, text", "{image: al, text", "`finetune.lock.image` is 'al'"),
+        ("key, value, output, mlp]", "keys]", "`finetune.lora.targets.1` is 'keys'"),
+        (
+            "rejected_for: {}",
+            "rejected_for: {a: {warn: -1, stop: 1}}",
+            "`validate.table.rejected_for.a.warn`",
+        ),
         ("train: 0.8", "train: 0.7", "train + val + test = 0.9: make them add up to 1"),
         ("min_words: 1", "min_words: 400", "min_words 400 is above max_words 300"),
         ('- "a photo of a {}."', '- "a photo"', "needs exactly one {} for the class name"),
@@ -56,6 +66,18 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         params.load(CleanStage, path)
     assert "finetune.epochs" in str(error.value)
     assert "validate.min_side" in str(error.value)
+
+
+def test_a_key_of_several_types_fails_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        params.load(CleanStage, changed(tmp_path, ("  epochs: 10", "  epochs: ten")))
+    assert str(error.value).count("\n") == 0
+    assert str(error.value).endswith("input should be a valid integer, or input should be 'auto'")
+
+
+def test_auto_stands_for_numbers_of_a_training(tmp_path: Path) -> None:
+    keys = (("  epochs: 10", "  epochs: auto"), ("  lr: 1.0e-3", "  lr: auto"))
+    assert params.load(Params, changed(tmp_path, *keys)).finetune.lr == "auto"
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def stages(project: Path) -> Iterator[Forked]:
         ({"data.image_root": "../.."}, "validate", "data.image_root is '../..'"),
         ({"validate.min_side": 5000}, "validate", "no row is left (image_too_small"),
         ({"clean.min_words": 290}, "clean", "no pair is left after cleaning"),
-        ({"finetune.batch_size": 4096}, "finetune", "fewer than finetune.batch_size 4096"),
+        ({"finetune.batch_size": 4096}, "finetune", "no batch is full, so no step"),
         ({"model.pretrained": "nowhere"}, "finetune", "no model at hub/nowhere"),
         ({"evaluate.general": "nowhere"}, "evaluate", "evaluate.general is 'nowhere'"),
     ],

@@ -22,8 +22,8 @@ from pipeline.clip.embed import Matrix
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.errors import TrainingError
-from pipeline.params import FinetuneParams
 from pipeline.training import batches, gradcache, health, methods, optim, rates
+from pipeline.training.auto import Settled
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.distributed import ALONE, World, average_gradients, mean
@@ -60,7 +60,7 @@ def fit(
     val: pd.DataFrame,
     *,
     crops: Crops,
-    params: FinetuneParams,
+    params: Settled,
     seed: int,
     recalls: Recalls,
     log: Log,
@@ -163,7 +163,7 @@ class _Stepper:
         average: Average,
         ledger: Ledger,
         *,
-        params: FinetuneParams,
+        params: Settled,
         train: pd.DataFrame,
         failed: Path | None,
         steps: int,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
@@ -16,6 +17,7 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import PAIRS_FILE, read_pairs
 from pipeline.data.places import places_of
 from pipeline.params import FinetuneParams, ModelParams
+from pipeline.training import auto, looking
 from pipeline.training.checkpoint import Checkpoints, forget
 from pipeline.training.finetune import Log, Recalls, fit
 
@@ -65,12 +67,15 @@ def finetune(
     could not be taken is in the folder `failed`. What is decoded is kept below `crops`, and what is
     there is not decoded again.
 
-    Raises ModelError and TrainingError, as `load` and `fit` do.
+    What is `auto` in `params` is chosen first, and told. Raises ModelError and TrainingError, as
+    `load`, `preflight.check` and `fit` do.
     """
     device = devices.prepare(cpu_threads=cpu_threads, deterministic=params.deterministic)
     clip = load(locate(base.pretrained), architecture=base.name)
     pairs = read_pairs(selected)
     train, val = (pairs[pairs["split"] == name].reset_index(drop=True) for name in ("train", "val"))
+    settled = looking.ready(clip, train, params, tell=tqdm.write)
+    chosen = auto.chosen(params, settled)
     places = places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)
     record = {
         "base": {**base.model_dump(), "sha256": clip.fingerprint},
@@ -80,6 +85,7 @@ def finetune(
             "seed": seed,
             "cpu_threads": cpu_threads,
             "finetune": params.model_dump(),
+            "chosen": chosen,
         },
     }
     forget(checkpoints)
@@ -90,7 +96,7 @@ def finetune(
         train,
         val,
         crops=Crops(clip, places, cache=open_cache(crops, clip, places)),
-        params=params,
+        params=settled,
         seed=seed,
         recalls=recalls,
         log=log,
@@ -102,6 +108,7 @@ def finetune(
     best = fitted.history[fitted.best]
     found = {
         "epochs": len(fitted.history) - 1,
+        "chosen": chosen,
         "best_epoch": fitted.best,
         "train_images": int(train["image_id"].nunique()),
         "val_images": int(val["image_id"].nunique()),

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.clip.layers import TOWERS, Layer, layers, need_depth
-from pipeline.params import FinetuneParams
+from pipeline.training.auto import Settled
 from pipeline.training.optim import decays
 
 
-def optimizer(model: nn.Module, params: FinetuneParams) -> torch.optim.AdamW:
+def optimizer(model: nn.Module, params: Settled) -> torch.optim.AdamW:
     """AdamW over all weights of `model` that train; ModelError where depth is asked and unknown."""
     asked = groups(
         model, layers(model), weight_decay=params.weight_decay, layer_decay=params.layer_decay,

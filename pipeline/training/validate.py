@@ -16,8 +16,8 @@ from pipeline.clip.losses import LossName, info_nce, positives, sigmoid
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import caption_key
-from pipeline.params import FinetuneParams
 from pipeline.training import batches
+from pipeline.training.auto import Settled
 
 Recalls = Callable[[Matrix, Matrix, batches.Rows], Mapping[str, float]]
 """Evaluator: images N×D, texts M×D, the image of each text M → scores, `mean_r1` among them."""
@@ -28,7 +28,7 @@ def validate(
     val: pd.DataFrame,
     crops: Crops,
     *,
-    params: FinetuneParams,
+    params: Settled,
     loss: LossName,
     recalls: Recalls,
     device: torch.device,

@@ -6,6 +6,7 @@ Run from the repository's root: python -m samples.base_model.make
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.places import places_below
 from pipeline.evaluation.retrieval import recalls
 from pipeline.registry import bundle
+from pipeline.training.auto import Settled
 from pipeline.training.finetune import fit
 from samples import params as sample_params
 from samples.params import BaseModelParams
@@ -27,6 +29,26 @@ HERE = Path("samples/base_model")
 CONFIG = HERE / "scenes-resnet.json"
 OUT = HERE / "out"
 GENERAL = HERE / "general" / "base_slice"
+
+
+PLAIN: dict[str, Any] = {
+    "method": "full",
+    "lock": {"image": None, "text": None},
+    "lora": {"rank": 1, "alpha": 1.0, "targets": ["mlp"], "from_depth": 0},
+    "loss": "info_nce",
+    "same_label": "negative",
+    "patience": None,
+    "micro_batch": None,
+    "tower_lr": {"image": 1.0, "text": 1.0},
+    "layer_decay": 1.0,
+    "toward_base": 0.0,
+    "ema": None,
+    "spike": None,
+    "augment": None,
+    "max_twins": None,
+    "max_truncated": None,
+}
+"""What training from scratch leaves alone."""
 
 
 def main() -> None:
@@ -61,7 +83,7 @@ def train_base(params: BaseModelParams, out: Path) -> None:
             as_pairs(train),
             as_pairs(val),
             crops=Crops(clip, places_below(as_pairs([*train, *val]), Path(folder))),
-            params=params.training.finetune(),
+            params=Settled.model_validate({**PLAIN, **params.training.model_dump()}),
             seed=params.seed,
             recalls=recalls,
             log=lambda scores, step: None,
