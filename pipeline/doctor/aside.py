@@ -14,7 +14,7 @@ from pipeline.doctor.findings import Finding
 from pipeline.doctor.seen import Base, Device, Made
 
 if TYPE_CHECKING:  # the process starts the sooner
-    from pipeline.params import ModelParams
+    from pipeline.params import FinetuneParams, ModelParams
 
 
 @contextmanager
@@ -25,9 +25,11 @@ def beginning() -> Iterator[Executor]:
         yield pool
 
 
-def ask_base(pool: Executor, model: "ModelParams", made: Made) -> "Future[Base]":
-    """Ask for the base model."""
-    return pool.submit(_base, model, made)
+def ask_base(
+    pool: Executor, model: "ModelParams", made: Made, finetune: "FinetuneParams | None"
+) -> "Future[Base]":
+    """Ask for the base model, as it will be trained."""
+    return pool.submit(_base, model, made, finetune)
 
 
 def ask_device(pool: Executor) -> "Future[Device | Finding]":
@@ -46,10 +48,10 @@ def _ready() -> None:
     import pipeline.doctor.model  # noqa: F401, PLC0415 - takes seconds: only in that process
 
 
-def _base(model: "ModelParams", made: Made) -> Base:
+def _base(model: "ModelParams", made: Made, finetune: "FinetuneParams | None") -> Base:
     from pipeline.doctor.model import base  # noqa: PLC0415
 
-    return base(model, made=made)
+    return base(model, made=made, finetune=finetune)
 
 
 def _device() -> Device | Finding:

@@ -38,7 +38,9 @@ def examination(pool: Executor, params: Path) -> Examination:
     answer = environment.begin_probe()
     read, problems = settings.read(params)
     made = places.made()
-    asked_base = None if read.model is None else aside.ask_base(pool, read.model, made)
+    asked_base = (
+        None if read.model is None else aside.ask_base(pool, read.model, made, read.finetune)
+    )
     asked_device = aside.ask_device(pool)
     looks = [Look([*problems, *settings.unknown_names(read)], [])]
     sample = None
@@ -69,7 +71,7 @@ def examination(pool: Executor, params: Path) -> Examination:
             disk=environment.free_disk(),
             sample=sample,
         ),
-        plan.look(read, sample, base),
+        plan.look(read, sample, base, tokens),
         unreachable.look(read, sample, base, device),
         surroundings,
     ]

@@ -1,15 +1,24 @@
 """Memory and disk: what the stages will need, and what there is.
 
-Training keeps 16 bytes a parameter (fp32 weight, gradient, Adam's two moments: Rajbhandari et al.
-2020, §3.1, without their fp16 copies) and what the forward pass saves for the backward pass. The
-last step's gradients live on while the next batch goes forward, so both add up.
+Training keeps 16 bytes of a parameter that trains and 4 of another (fp32 weight, gradient, Adam's
+two moments: Rajbhandari et al. 2020, §3.1, without their fp16 copies) and what the forward pass
+saves for the backward pass. The last step's gradients live on while the next batch goes forward, so
+both add up.
 """
 
+from collections.abc import Mapping
+
+from pipeline.doctor import expecting
 from pipeline.doctor.findings import Fact, Finding, Look, size_of
 from pipeline.doctor.seen import Base, Device, Sample, Shape
 from pipeline.doctor.settings import Settings
+from pipeline.training.auto import Settled
 
-PARAMETER_BYTES = 16
+WEIGHT_BYTES = 4
+TRAINED_BYTES = 12
+"""Beside the weight, of one that trains: its gradient and Adam's two moments. A mean of the weights
+(finetune.ema) and the weights at the start (finetune.toward_base) are a copy each."""
+
 SNAPSHOT_BYTES = 8
 """A parameter of the best epoch so far, and of the one that takes its place: both on the host."""
 
@@ -26,10 +35,24 @@ EMBED_BATCH = {"cpu": 32, "cuda": 256}
 PAIR_MATRICES = 10
 """fp32 matrices of batch × batch that the loss holds at once."""
 
+LOGIT_ROWS = 1024
+"""Of a larger batch: what pipeline/training/learner.py has for a block of the loss."""
 
-def training(shape: Shape, batch_size: int, *, bf16: bool) -> float:
+
+def training(shape: Shape, params: Settled, *, bf16: bool) -> float:
     """Bytes at the peak of a training step, beyond those of the process."""
-    return _fixed(shape, bf16=bf16) + _of_pairs(shape, batch_size, bf16=bf16)
+    size = params.batch_size
+    at_once = min(params.micro_batch or size, size)
+    saved = shape.fixed + shape.saved * at_once
+    logits = 4 * PAIR_MATRICES * size * min(size, LOGIT_ROWS)
+    return _of_weights(shape, params, bf16=bf16) + saved * (BF16_SHARE if bf16 else 1) + logits
+
+
+def _of_weights(shape: Shape, params: Settled, *, bf16: bool) -> float:
+    """What is kept of each parameter, and beside it of each that trains."""
+    copies = (params.ema is not None) + (params.toward_base > 0)
+    each = WEIGHT_BYTES + (2 if bf16 else 0)
+    return each * shape.parameters + (TRAINED_BYTES + WEIGHT_BYTES * copies) * shape.trained
 
 
 def embedding(shape: Shape, batch_size: int) -> float:
@@ -39,12 +62,21 @@ def embedding(shape: Shape, batch_size: int) -> float:
     return 4 * shape.parameters + batch_size * (crops + 4 * shape.largest)
 
 
-def fitting(shape: Shape, memory: float, *, bf16: bool) -> int:
-    """The largest power of two that fits as finetune.batch_size; 0: none does."""
-    size = 2
-    while PROCESS_BYTES + training(shape, size, bf16=bf16) <= 0.8 * memory:
-        size *= 2
-    return size // 2 if size > 2 else 0
+def fitting(shape: Shape, params: Settled, memory: float, *, bf16: bool) -> dict[str, int]:
+    """The key and the largest power of two by which training fits; empty: by none.
+
+    `micro_batch` where it can be, as it leaves the gradient what it is; the gradient cache refuses
+    batch norm in training mode.
+    """
+    mixed = shape.batch_norm and not params.freeze_batch_norm
+    for key in ("batch_size",) if mixed else ("micro_batch", "batch_size"):
+        size = 1 << (params.batch_size.bit_length() - 1)
+        while size >= (2 if key == "batch_size" else 1):
+            tried = params.model_copy(update={key: size})
+            if PROCESS_BYTES + training(shape, tried, bf16=bf16) <= 0.8 * memory:
+                return {key: size}
+            size //= 2
+    return {}
 
 
 def look(
@@ -65,19 +97,20 @@ def look(
     gpu = device.free is not None
     memory = host if device.free is None else device.free
     where = "GPU" if gpu else "host"
-    if settings.finetune is not None:
+    params = expecting.settled(settings, sample, base)
+    if params is not None:
         bf16 = uses_bf16(settings, device)
-        size = settings.finetune.batch_size
-        need = PROCESS_BYTES + training(shape, size, bf16=bf16)
+        need = PROCESS_BYTES + training(shape, params, bf16=bf16)
         need += 0 if gpu else SNAPSHOT_BYTES * shape.parameters
         facts.append(_compared("training needs", need, memory, where))
+        text = f"{shape.trained / 1e6:,.3g} million parameters, method {params.method}"
+        facts.append(Fact("model", "trains", text, shape.trained))
         if need > 0.9 * memory:
-            fits = fitting(shape, memory, bf16=bf16)
-            remedy = f"set finetune.batch_size to {fits}" if fits else "take a smaller model.name"
+            remedy = _smaller(fitting(shape, params, memory, bf16=bf16))
             findings.append(
                 _too_large(
                     "finetune.batch_size",
-                    size,
+                    params.batch_size,
                     need=need,
                     memory=memory,
                     where=where,
@@ -122,13 +155,15 @@ def outputs(dtype: str, shape: Shape, sample: Sample) -> float:
     return 2 * (vectors + 4 * shape.parameters + packed)
 
 
-def _fixed(shape: Shape, *, bf16: bool) -> float:
-    return shape.parameters * (PARAMETER_BYTES + (2 if bf16 else 0))
-
-
-def _of_pairs(shape: Shape, batch_size: int, *, bf16: bool) -> float:
-    saved = shape.saved * batch_size * (BF16_SHARE if bf16 else 1)
-    return saved + 4 * PAIR_MATRICES * batch_size**2
+def _smaller(fits: Mapping[str, int]) -> str:
+    if "micro_batch" in fits:
+        return (
+            f"set finetune.micro_batch to {fits['micro_batch']}: the same gradient in less memory, "
+            "for 1.3 to 2 times the time"
+        )
+    if "batch_size" in fits:
+        return f"set finetune.batch_size to {fits['batch_size']}"
+    return "take a smaller model.name, or set finetune.method to lora"
 
 
 def _compared(name: str, need: float, memory: float, where: str) -> Fact:

@@ -6,8 +6,10 @@ are counted, and what a forward pass keeps for the backward pass is added up, by
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,20 +17,50 @@ from torch import nn
 from pipeline import paths
 from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
+from pipeline.clip.adapters import trainable
 from pipeline.clip.tokens import token_counter
 from pipeline.doctor.findings import Finding
 from pipeline.doctor.seen import Base, Device, Made, Shape
 from pipeline.errors import CliptuneError, ModelError
-from pipeline.params import ModelParams
+from pipeline.params import FinetuneParams, ModelParams
+from pipeline.training import methods
 
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 
 PAIRS = 8
-"""Pairs in the forward pass whose memory is added up; it grows in proportion to them."""
+"""Pairs in the forward pass whose memory is added up, and half of them in another: what does not
+grow with them is no pair's."""
 
 
-def base(model: ModelParams, *, made: Made) -> Base:
-    """Look at the base model; `made` names the samples' outputs, each with what it is made from."""
+class _Found(NamedTuple):
+    """A base model as `Base` tells of it, and its outline where it can be built."""
+
+    origin: str
+    known: bool
+    built: nn.Module | None
+    findings: list[Finding]
+
+
+class _Kept(NamedTuple):
+    """Bytes of each thing kept, and the width of an embedding."""
+
+    bytes: list[int]
+    width: int
+
+
+def base(model: ModelParams, *, made: Made, finetune: FinetuneParams | None = None) -> Base:
+    """Look at the base model, and at how `finetune` would train it, where that is known.
+
+    `made` names the samples' outputs, each with what it is made from.
+    """
+    found = _base(model, made=made)
+    if found.built is None:
+        return Base(found.origin, found.known, None, found.findings)
+    shape, problems = _shape(found.built, finetune)
+    return Base(found.origin, found.known, shape, [*found.findings, *problems])
+
+
+def _base(model: ModelParams, *, made: Made) -> _Found:
     os.environ["HF_HUB_OFFLINE"] = "1"  # a text tower of Hugging Face's would be looked up there
     path = clip_model.locate(model.pretrained)
     tag = path.is_relative_to(paths.HUB)
@@ -46,7 +78,7 @@ def base(model: ModelParams, *, made: Made) -> Base:
     problem = f"there is nothing at {path}"
     found = Finding("stops", "model.pretrained", model.pretrained, problem, remedy)
     named = _of_name(model, origin=f"missing: {path}", tag=False)
-    return Base(named.origin, named.known, named.shape, [found, *named.findings])
+    return _Found(named.origin, named.known, named.built, [found, *named.findings])
 
 
 def device() -> Device | Finding:
@@ -63,20 +95,19 @@ def device() -> Device | Finding:
     return Device("cuda", name, total, free, bf16=torch.cuda.is_bf16_supported())
 
 
-def _of_sample(model: ModelParams, path: Path, sources: Sequence[Path]) -> Base:
+def _of_sample(model: ModelParams, path: Path, sources: Sequence[Path]) -> _Found:
     """A model that a stage will make, of the architecture whose JSON file it depends on."""
     origin = f"{path}/, made on demand by samples/dvc.yaml"
     configs = {source.stem: source for source in sources if source.suffix == ".json"}
     if model.name in configs:
-        shape = _shape(clip_model.outline(model.name, configs[model.name]))
-        return Base(origin, False, shape, [])
+        return _Found(origin, False, clip_model.outline(model.name, configs[model.name]), [])
     problem = f"{path} will hold a {' or '.join(configs)}"
     remedy = "set model.pretrained to a pretrained tag, or to the model that you mean"
     found = Finding("stops", "model.name", model.name, problem, remedy)
-    return Base(origin, _is_known(model.name), None, [found])
+    return _Found(origin, _is_known(model.name), None, [found])
 
 
-def _of_folder(model: ModelParams, path: Path, *, origin: str) -> Base:
+def _of_folder(model: ModelParams, path: Path, *, origin: str) -> _Found:
     findings = []
     recorded = None
     try:
@@ -88,7 +119,7 @@ def _of_folder(model: ModelParams, path: Path, *, origin: str) -> Base:
     if not (path / clip_model.CONFIG_FILE).is_file():
         text = f"{path} holds no {clip_model.CONFIG_FILE}: it is not a model folder of OpenCLIP"
         remedy = "point it at a folder that holds one, or at a pretrained tag"
-        return Base(
+        return _Found(
             origin,
             _is_known(model.name),
             None,
@@ -102,11 +133,11 @@ def _of_folder(model: ModelParams, path: Path, *, origin: str) -> Base:
         text = f"{path} holds no weights"
         remedy = "take another copy of the folder"
         findings.append(Finding("stops", "model.pretrained", model.pretrained, text, remedy))
-    shape, problems = _built(model, path)
-    return Base(origin, _is_known(model.name), shape, [*findings, *problems])
+    built, problems = _built(model, path)
+    return _Found(origin, _is_known(model.name), built, [*findings, *problems])
 
 
-def _of_name(model: ModelParams, *, origin: str, tag: bool) -> Base:
+def _of_name(model: ModelParams, *, origin: str, tag: bool) -> _Found:
     try:
         config, tags = clip_model.known(model.name)
     except ModelError:
@@ -114,7 +145,7 @@ def _of_name(model: ModelParams, *, origin: str, tag: bool) -> Base:
         remedy = (
             "`python -c 'import open_clip; print(open_clip.list_models())'` lists what it knows"
         )
-        return Base(
+        return _Found(
             origin, False, None, [Finding("stops", "model.name", model.name, problem, remedy)]
         )
     findings = []
@@ -132,9 +163,9 @@ def _of_name(model: ModelParams, *, origin: str, tag: bool) -> Base:
             Finding("stops", "model.name", model.name, problem, "pip install transformers")
         )
     if "hf_model_name" in config["text_cfg"]:
-        return Base(origin, True, None, findings)  # its shape lies on the hub
-    shape, problems = _built(model, None)
-    return Base(origin, True, shape, [*findings, *problems])
+        return _Found(origin, True, None, findings)  # its shape lies on the hub
+    built, problems = _built(model, None)
+    return _Found(origin, True, built, [*findings, *problems])
 
 
 def _is_known(name: str) -> bool:
@@ -145,37 +176,57 @@ def _is_known(name: str) -> bool:
     return True
 
 
-def _built(model: ModelParams, folder: Path | None) -> tuple[Shape | None, list[Finding]]:
+def _built(model: ModelParams, folder: Path | None) -> tuple[nn.Module | None, list[Finding]]:
     try:
-        return _shape(clip_model.outline(model.name, folder)), []
+        return clip_model.outline(model.name, folder), []
     except ModelError as error:
         value = model.name if folder is None else model.pretrained
         key = "model.name" if folder is None else "model.pretrained"
         return None, [Finding("stops", key, value, str(error), "take another model")]
 
 
-def _shape(model: nn.Module) -> Shape:
+def _shape(model: nn.Module, finetune: FinetuneParams | None) -> tuple[Shape, list[Finding]]:
+    """What follows from the architecture, and why `finetune` does not fit it.
+
+    A module that does not fit is measured as if all of it were trained.
+    """
+    training: AbstractContextManager[None] = nullcontext()
+    if finetune is not None:
+        training = methods.prepared(model, finetune, seed=0)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    try:
+        with training:
+            return _measured(model, parameters), []
+    except CliptuneError as error:
+        value = None if finetune is None else finetune.method
+        problem = Finding("stops", "finetune.method", value, str(error), "")
+    return _measured(model, parameters), [problem]
+
+
+def _measured(model: nn.Module, parameters: int) -> Shape:
     sides = model.visual.image_size  # type: ignore[union-attr]
     sides = tuple(sides) if isinstance(sides, tuple | list) else (sides, sides)
     context = int(model.context_length)  # type: ignore[arg-type]
+    trained = trainable(model)
     model.train()
-    pixels = torch.empty(PAIRS, 3, *sides, device="meta")
-    tokens = torch.ones(PAIRS, context, dtype=torch.int64, device="meta")
-    kept, image = _kept(model, pixels, tokens)
+    half, whole = (_kept(model, sides, context, pairs=count) for count in (PAIRS // 2, PAIRS))
+    saved = 2 * (sum(whole.bytes) - sum(half.bytes)) / PAIRS
     return Shape(
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        width=int(image.shape[-1]),
+        parameters=parameters,
+        width=whole.width,
         image_size=sides,
         context=context,
         batch_norm=any(
             isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()
         ),
-        saved=sum(kept) / PAIRS,
-        largest=max(kept) / PAIRS,
+        trained=trained,
+        saved=saved,
+        fixed=sum(whole.bytes) - PAIRS * saved,
+        largest=max(whole.bytes) / PAIRS,
     )
 
 
-def _kept(model: nn.Module, *inputs: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+def _kept(model: nn.Module, sides: tuple[int, int], context: int, *, pairs: int) -> _Kept:
     """Bytes of each storage that a forward pass keeps for the backward pass, weights aside.
 
     Attention is not fused on the meta device, so its matrices count here and not on a GPU: the sum
@@ -190,9 +241,11 @@ def _kept(model: nn.Module, *inputs: torch.Tensor) -> tuple[list[int], torch.Ten
             kept[storage._cdata] = storage
         return tensor
 
+    pixels = torch.empty(pairs, 3, *sides, device="meta")
+    tokens = torch.ones(pairs, context, dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        image: torch.Tensor = model(*inputs)[0]
-    return [storage.nbytes() for storage in kept.values()], image
+        image: torch.Tensor = model(pixels, tokens)[0]
+    return _Kept([storage.nbytes() for storage in kept.values()], int(image.shape[-1]))
 
 
 def tokens(model: ModelParams, captions: Sequence[str]) -> list[int] | None:

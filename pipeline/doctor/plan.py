@@ -1,20 +1,22 @@
 """What training will come to: pictures a split, steps, and settings that contradict each other."""
 
-import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pipeline.data.pairs import SPLITS
+from pipeline.data.pairs import SPLITS, caption_key
 from pipeline.data.splits import lacking_parts
-from pipeline.doctor.findings import Fact, Finding, Look, about, percent
+from pipeline.doctor import expecting
+from pipeline.doctor.expecting import expected
+from pipeline.doctor.findings import Fact, Finding, Level, Look, about, percent
 from pipeline.doctor.seen import Base, Sample
 from pipeline.doctor.settings import Settings
 from pipeline.params import CleanParams, FinetuneParams
+from pipeline.training import auto, preflight
+from pipeline.training.auto import Settled
 
 FEW_TEST = 20
 """Test pictures below which an interval says nothing: one picture is 5 points."""
-
-HIGH_RATE = 1e-4
 
 
 class Plan(NamedTuple):
@@ -26,37 +28,24 @@ class Plan(NamedTuple):
     rising: int
 
 
-def expected(sample: Sample, clean: CleanParams) -> dict[str, float]:
-    """Pictures by split, near-duplicates and drops by caption aside.
-
-    A split of the user's own counts as far as it was read; what `cut_from_train` names comes off
-    its train.
-    """
-    passed = 1 - sum(sample.bad.values()) / sample.looked if sample.looked else 1.0
-    passed = passed or 1.0  # a wrong folder: the plan is for when it is mended
-    images = sample.images * passed
-    shares: dict[str, float] = {name: getattr(clean.split, name) for name in SPLITS}
-    seen = sum(sample.splits.values())
-    if seen and sample.whole:
-        own: dict[str, float] = {n: sample.splits.get(n, 0) / seen for n in SPLITS}
-        cut: dict[str, float] = {name: own["train"] * shares[name] for name in clean.cut_from_train}
-        shares = {name: own[name] + cut.get(name, 0) for name in SPLITS}
-        shares["train"] -= sum(cut.values())
-    return {name: images * share for name, share in shares.items()}
-
-
-def steps_of(images: dict[str, float], params: FinetuneParams) -> Plan:
+def steps_of(images: dict[str, float], params: Settled) -> Plan:
     """The steps that follow, as `pipeline.training` counts them."""
-    per_epoch = int(images["train"] // params.batch_size)
-    steps = per_epoch * params.epochs
-    return Plan(images, per_epoch, steps, math.ceil(params.warmup * steps))
+    return Plan(images, *preflight.steps(params, images["train"]))
 
 
-def look(settings: Settings, sample: Sample | None, base: Base | None) -> Look:
-    """The plan, where the source could be looked at, and what will go wrong with it."""
+def look(
+    settings: Settings,
+    sample: Sample | None,
+    base: Base | None,
+    tokens: Sequence[int] | None = None,
+) -> Look:
+    """The plan, where the source could be looked at, and what will go wrong with it.
+
+    `tokens` of each caption looked at.
+    """
     findings: list[Finding] = []
     facts: list[Fact] = []
-    clean, finetune = settings.clean, settings.finetune
+    clean, params = settings.clean, expecting.settled(settings, sample, base)
     if sample is not None and clean is not None:
         images = expected(sample, clean)
         tell = about if not sample.whole or sample.bad else lambda count: f"about {count:,.0f}"
@@ -66,20 +55,65 @@ def look(settings: Settings, sample: Sample | None, base: Base | None) -> Look:
         findings += [_uncut(lacking, clean)] if lacking else []
         left = {name: count for name, count in images.items() if name not in lacking}
         findings += _splits(left, clean, own=bool(sample.splits))
-        if finetune is not None:
-            plan = steps_of(images, finetune)
-            findings += _steps(plan, finetune)
-            facts += _facts(plan, finetune) if plan.steps else ()
-    if finetune is not None and base is not None:
-        findings += _rate(finetune, base)
+        if settings.finetune is not None and params is not None:
+            plan = steps_of(images, params)
+            findings += _doubts(params, _outlook(plan, sample, base, tokens))
+            findings += _steps(plan, params)
+            facts += _facts(plan, settings.finetune, params) if plan.steps else ()
+    elif params is not None and base is not None:
+        findings += [_finding(d) for d in preflight.of_rate(params, expecting.parameters(base))]
     return Look(findings, facts)
 
 
-def _facts(plan: Plan, params: FinetuneParams) -> Iterator[Fact]:
+def _outlook(
+    plan: Plan, sample: Sample, base: Base | None, tokens: Sequence[int] | None
+) -> preflight.Outlook:
+    """What training can be expected to find; twins by the captions looked at, in a known source."""
+    train, shape = plan.images["train"], None if base is None else base.shape
+    cut = None
+    if tokens and shape is not None:
+        cut = sum(count > shape.context for count in tokens) / len(tokens)
+    return preflight.Outlook(
+        train,
+        f"about {train:.0f} training pictures are expected",
+        expecting.parameters(base),
+        twins=_twins(sample.captions) if sample.whole else None,
+        truncated=cut,
+    )
+
+
+def _twins(captions: Sequence[str]) -> float | None:
+    """Share of the pairs of two captions that are one and the same."""
+    if len(captions) < 2:
+        return None
+    counts = Counter(caption_key(caption) for caption in captions).values()
+    return sum(n * (n - 1) for n in counts) / (len(captions) * (len(captions) - 1))
+
+
+def _doubts(params: Settled, outlook: preflight.Outlook) -> Iterator[Finding]:
+    """What training will say at its start. A share that was estimated must be well over a limit."""
+    sure = {
+        "finetune.max_twins": outlook.twins,
+        "finetune.max_truncated": outlook.truncated,
+    }
+    for doubt in preflight.doubts(params, outlook):
+        share = sure.get(doubt.key)
+        near = share is not None and share < (1 + doubt.value) / 2 if doubt.stops else False
+        yield _finding(doubt._replace(stops=doubt.stops and not near))
+
+
+def _finding(doubt: preflight.Doubt) -> Finding:
+    level: Level = "stops" if doubt.stops else "hurts"
+    return Finding(level, doubt.key, doubt.value, doubt.problem, doubt.remedy)
+
+
+def _facts(plan: Plan, asked: FinetuneParams, params: Settled) -> Iterator[Fact]:
     text = f"{about(plan.steps)}: {params.epochs} epochs of {plan.per_epoch:,}"
     yield Fact("plan", "steps", text, {"all": plan.steps, "epoch": plan.per_epoch})
     text = f"{plan.rising:,} steps up to a learning rate of {params.lr:g}"
     yield Fact("plan", "warm-up", text, plan.rising)
+    if chosen := auto.chosen(asked, params):
+        yield Fact("plan", "auto will be", auto.shown(chosen), chosen)
 
 
 def _lacking(sample: Sample, clean: CleanParams) -> list[str]:
@@ -116,12 +150,10 @@ def _splits(images: dict[str, float], clean: CleanParams, *, own: bool) -> Itera
             yield Finding("hurts", key, value, problem, remedy)
 
 
-def _steps(plan: Plan, params: FinetuneParams) -> Iterator[Finding]:
+def _steps(plan: Plan, params: Settled) -> Iterator[Finding]:
+    """What is worth knowing of steps that can be taken."""
     train, size = plan.images["train"], params.batch_size
-    if not plan.per_epoch:
-        problem = f"about {train:.0f} training pictures are expected: no batch is full, so no step"
-        remedy = f"set it to {max(int(train) // 2, 2)}, or add data"
-        yield Finding("stops", "finetune.batch_size", size, problem, remedy)
+    if not plan.steps:
         return
     if train - plan.per_epoch * size > train / 4:
         problem = (
@@ -129,23 +161,6 @@ def _steps(plan: Plan, params: FinetuneParams) -> Iterator[Finding]:
         )
         remedy = "a smaller batch leaves out less; another epoch leaves out others"
         yield Finding("note", "finetune.batch_size", size, problem, remedy)
-    if size < 32:
-        problem = f"each caption is told from {size - 1} other pictures alone: little to learn from"
-        remedy = "raise it as far as memory allows"
-        yield Finding("hurts", "finetune.batch_size", size, problem, remedy)
     if plan.rising == 0:
         problem = "the first step takes the whole learning rate"
         yield Finding("note", "finetune.warmup", params.warmup, problem, "0.1 is a usual share")
-    elif plan.rising == plan.steps:
-        problem = f"all {plan.steps} steps are warm-up: the learning rate never falls"
-        yield Finding("hurts", "finetune.warmup", params.warmup, problem, "lower it")
-    if plan.steps < 20:
-        problem = f"{plan.steps} steps in all: little will change"
-        remedy = "raise finetune.epochs, or lower finetune.batch_size"
-        yield Finding("hurts", "finetune.epochs", params.epochs, problem, remedy)
-
-
-def _rate(params: FinetuneParams, base: Base) -> Iterator[Finding]:
-    if base.known and params.lr > HIGH_RATE:
-        problem = "too fast for a pretrained model: it forgets first and learns then"
-        yield Finding("hurts", "finetune.lr", params.lr, problem, "start near 1.0e-5")

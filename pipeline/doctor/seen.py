@@ -58,7 +58,9 @@ class Shape:
         image_size: sides of the input, in pixels.
         context: tokens that the text tower reads.
         batch_norm: whether it has batch norm.
+        trained: parameters that train, by `finetune.method`; low-rank updates count.
         saved: bytes kept for the backward pass, fp32, a pair.
+        fixed: bytes kept for it whatever the batch: weights with their low-rank updates.
         largest: bytes of the largest of those tensors, a pair.
     """
 
@@ -67,7 +69,9 @@ class Shape:
     image_size: tuple[int, int]
     context: int
     batch_norm: bool
+    trained: int
     saved: float
+    fixed: float
     largest: float
 
 

@@ -52,7 +52,7 @@ def _idle(
     if settings.clean is not None:
         yield from _clean(settings.clean, sample)
     if settings.finetune is not None:
-        yield from _finetune(settings.finetune, base, device)
+        yield from _finetune(settings.finetune, sample, base, device)
     if settings.evaluate is not None and sample is not None:
         yield from _evaluate(settings.evaluate, sample)
     if settings.limits is not None and sample is not None and not sample.labelled:
@@ -107,13 +107,38 @@ def _clean(clean: CleanParams, sample: Sample | None) -> Iterator[Idle]:
         yield Idle("clean.split", f"{shares.train}/{shares.val}/{shares.test}", why, meant=False)
 
 
-def _finetune(params: FinetuneParams, base: Base | None, device: Device | None) -> Iterator[Idle]:
+def _finetune(
+    params: FinetuneParams, sample: Sample | None, base: Base | None, device: Device | None
+) -> Iterator[Idle]:
+    yield from _of_method(params)
     if base is not None and base.shape is not None and not base.shape.batch_norm:
         why = "the model has no batch norm"
         yield Idle("finetune.freeze_batch_norm", params.freeze_batch_norm, why, meant=False)
     if device is not None and device.kind == "cpu":
         why = "a CPU is deterministic as it is"
         yield Idle("finetune.deterministic", params.deterministic, why, meant=False)
+    if sample is not None and not sample.labelled and params.same_label != "negative":
+        yield Idle("finetune.same_label", params.same_label, "no row has a label")
+    size, rounds = params.batch_size, params.epochs
+    if size != "auto" and params.micro_batch is not None and params.micro_batch >= size:
+        why = f"a batch has {size} rows: they go through the model at once"
+        yield Idle("finetune.micro_batch", params.micro_batch, why)
+    if rounds != "auto" and params.patience is not None and params.patience >= rounds:
+        yield Idle("finetune.patience", params.patience, f"training ends after {rounds} epochs")
+
+
+def _of_method(params: FinetuneParams) -> Iterator[Idle]:
+    """Sections of another method, and rates of what does not train."""
+    why, lock, lora = f"the method is {params.method}", params.lock, params.lora
+    if params.method != "lora":
+        yield Idle("finetune.lora", f"rank {lora.rank}", why, meant=False)
+    if params.method != "lit":
+        yield Idle("finetune.lock", f"image {lock.image}, text {lock.text}", why, meant=False)
+        return
+    for tower in ("image", "text"):
+        rate = getattr(params.tower_lr, tower)
+        if getattr(lock, tower) == "all" and rate != 1:
+            yield Idle(f"finetune.tower_lr.{tower}", rate, f"finetune.lock.{tower} is all")
 
 
 def _evaluate(params: EvaluateParams, sample: Sample) -> Iterator[Idle]:

@@ -11,7 +11,9 @@ SHAPE = Shape(
     image_size=(224, 224),
     context=77,
     batch_norm=False,
+    trained=100_000_000,
     saved=50e6,
+    fixed=0,
     largest=1e6,
 )
 BASE = Base("a tag", known=True, shape=SHAPE, findings=[])

@@ -7,8 +7,10 @@ import pytest
 
 from pipeline.doctor import memory, model
 from pipeline.doctor.seen import Device, Sample, Shape
-from pipeline.doctor.settings import Settings
+from pipeline.doctor.settings import Settings, read
 from pipeline.params import ModelParams
+from pipeline.training import auto
+from pipeline.training.auto import Settled
 from tests.doctor.cases import BASE, CPU, SHAPE, with_
 
 ROOT = Path(__file__).parents[2]
@@ -63,24 +65,66 @@ def sample_shape() -> Shape:
 def test_a_training_step_takes_what_was_estimated() -> None:
     """Peak memory of a real step of the sample's model, in a process of its own."""
     shape, size = sample_shape(), 512
+    params = params_of(read(ROOT / "params.yaml")[0], batch_size=size)
     command = [sys.executable, "-c", STEP, str(CONFIG), str(size)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     weights = 4 * shape.parameters  # they were there before
     measured = int(told) + weights
-    estimated = memory.training(shape, size, bf16=False)
+    estimated = memory.training(shape, params, bf16=False)
     assert measured / 2 < estimated < measured * 2
 
 
-def test_training_by_hand() -> None:
+def params_of(settings: Settings, **values: object) -> Settled:
+    asked = with_(settings, "finetune", **values).finetune
+    assert asked is not None
+    return auto.settled(asked, images=1000, parameters=100_000_000)
+
+
+def test_training_by_hand(settings: Settings) -> None:
     """1.6 GB of weights, gradients and moments, 128 × 50 MB, ten matrices of 128 × 128."""
-    assert memory.training(SHAPE, 128, bf16=False) == 1.6e9 + 6.4e9 + 655_360
-    assert memory.training(SHAPE, 128, bf16=True) == pytest.approx(1.8e9 + 3.52e9 + 655_360)
+    params = params_of(settings)
+    assert memory.training(SHAPE, params, bf16=False) == 1.6e9 + 6.4e9 + 655_360
+    assert memory.training(SHAPE, params, bf16=True) == pytest.approx(1.8e9 + 3.52e9 + 655_360)
 
 
-def test_the_batch_that_is_proposed_fits_and_its_double_does_not() -> None:
-    fits = memory.fitting(SHAPE, 24 * GB, bf16=False)
-    assert fits == 256
-    assert memory.fitting(SHAPE, 2 * GB, bf16=False) == 0
+@pytest.mark.parametrize(
+    ("values", "change"),
+    [
+        ({"micro_batch": 32}, -96 * 50e6),
+        ({"micro_batch": 512}, 0),
+        ({"ema": 0.999}, 0.4e9),
+        ({"toward_base": 0.1}, 0.4e9),
+        ({"ema": 0.999, "toward_base": 0.1}, 0.8e9),
+    ],
+)
+def test_what_else_takes_memory(
+    settings: Settings, values: dict[str, object], change: float
+) -> None:
+    """Rows that wait do not count; a mean of the weights and those at the start are copies."""
+    plain = memory.training(SHAPE, params_of(settings), bf16=False)
+    assert memory.training(SHAPE, params_of(settings, **values), bf16=False) == plain + change
+
+
+def test_what_does_not_train_has_no_gradient(settings: Settings) -> None:
+    """4 bytes each of 100 million, 12 more of one million, and the updated weights once."""
+    shape = replace(SHAPE, trained=1_000_000, fixed=300e6)
+    found = memory.training(shape, params_of(settings), bf16=False)
+    assert found == 0.4e9 + 12e6 + 0.3e9 + 6.4e9 + 655_360
+
+
+def test_logits_of_a_large_batch_are_made_in_blocks(settings: Settings) -> None:
+    saveless = replace(SHAPE, saved=0, parameters=0, trained=0)
+    found = memory.training(saveless, params_of(settings, batch_size=16_384), bf16=False)
+    assert found == 40 * 16_384 * 1024
+
+
+def test_what_is_proposed_fits_and_its_double_does_not(settings: Settings) -> None:
+    asked = params_of(settings, batch_size=512)
+    assert memory.fitting(SHAPE, asked, 24 * GB, bf16=False) == {"micro_batch": 256}
+    assert memory.fitting(SHAPE, asked, 2 * GB, bf16=False) == {}
+    mixed = replace(SHAPE, batch_norm=True)
+    free = params_of(settings, batch_size=512, freeze_batch_norm=False)
+    assert memory.fitting(mixed, free, 24 * GB, bf16=False) == {"batch_size": 256}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +142,7 @@ def test_a_batch_that_does_not_fit_is_a_problem(
     assert [finding.level for finding in found] == ([level] if level else [])
     if level == "hurts":
         assert found[0].problem == "a batch needs about 16 GB, and 16 GB are free on the host"
-        assert found[0].remedy == "set finetune.batch_size to 128"
+        assert found[0].remedy.startswith("set finetune.micro_batch to 128: the same gradient")
 
 
 def test_a_gpu_is_judged_by_what_is_free_on_it(settings: Settings) -> None:
@@ -114,3 +158,13 @@ def test_outputs_that_do_not_fit_on_the_disk_stop(settings: Settings, sample: Sa
     assert memory.outputs("fp16", SHAPE, packed) == 2 * (2_048_000 + 400_000_000 + 50_000_000)
     found = memory.look(settings, BASE, CPU, host=80 * GB, disk=5e8, sample=sample).findings
     assert [(f.level, f.key, f.value) for f in found] == [("stops", "disk", "500 MB")]
+
+
+def test_a_batch_that_auto_will_choose_is_judged(settings: Settings, sample: Sample) -> None:
+    """800 training pictures make batches of 64: 1 + 1.6 + 3.2 + 0.8 GB."""
+    chosen = with_(settings, "finetune", batch_size="auto")
+    look = memory.look(chosen, BASE, CPU, host=80 * GB, disk=1e12, sample=sample)
+    facts = {fact.name: fact.value for fact in look.facts}
+    assert facts["training needs"]["bytes"] == pytest.approx(6.6e9, rel=1e-3)
+    blind = memory.look(chosen, BASE, CPU, host=80 * GB, disk=1e12, sample=None)
+    assert "training needs" not in {fact.name for fact in blind.facts}

@@ -9,7 +9,7 @@ from pipeline.clip.model import Clip
 from pipeline.doctor import model
 from pipeline.doctor.findings import Finding
 from pipeline.doctor.seen import Base, Device
-from pipeline.params import ModelParams
+from pipeline.params import FinetuneParams, ModelParams, Params
 from pipeline.registry import bundle
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +135,33 @@ def test_a_device_that_is_not_there_stops(monkeypatch: pytest.MonkeyPatch) -> No
     found = model.device()
     assert isinstance(found, Finding)
     assert (found.level, found.key) == ("stops", "CLIPTUNE_DEVICE")
+
+
+def trained(defaults: Params, **values: object) -> Base:
+    """A ViT-B-32 as `finetune` with these values would train it."""
+    asked = FinetuneParams.model_validate({**defaults.finetune.model_dump(), **values})
+    wanted = ModelParams(name="ViT-B-32", pretrained="openai")
+    return model.base(wanted, made={}, finetune=asked)
+
+
+def test_a_method_trains_and_keeps_what_it_says(defaults: Params) -> None:
+    """LoRA of rank 8: A and B of each packed third, output and both sides of the MLP, by block."""
+    shapes = {method: trained(defaults, method=method).shape for method in ("full", "lit", "lora")}
+    full, lit, lora = (shape for shape in shapes.values() if shape is not None)
+    assert full.trained == full.parameters == lit.parameters == lora.parameters == 151_277_313
+    assert lit.trained == 151_277_313 - 87_849_216  # the vision tower of a ViT-B-32
+    per_block = {w: 8 * (4 * 2 * w + 2 * 5 * w) for w in (768, 512)}
+    assert lora.trained == 12 * sum(per_block.values()) + 1
+    assert 0.4 * full.saved < lit.saved < 0.7 * full.saved
+    updated = {w: 12 * w * w for w in (768, 512)}
+    # An updated weight is kept for its input's gradient, which the first block does not need.
+    assert 4 * 11 * sum(updated.values()) <= lora.fixed - full.fixed
+
+
+def test_a_method_that_does_not_fit_the_model_stops(defaults: Params) -> None:
+    """A ViT-B-32 has 12 blocks a tower; it is measured as if all of it trained."""
+    found = trained(defaults, method="lit", lock={"image": 13, "text": None})
+    assert problems(found) == [("stops", "finetune.method")]
+    assert "lock.image is 13, and the image tower has 12 blocks" in found.findings[0].problem
+    assert found.shape is not None
+    assert found.shape.trained == 151_277_313

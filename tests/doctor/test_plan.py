@@ -6,7 +6,8 @@ from pipeline.doctor import plan
 from pipeline.doctor.findings import Finding
 from pipeline.doctor.seen import Sample
 from pipeline.doctor.settings import Settings
-from tests.doctor.cases import BASE, with_
+from pipeline.training import auto
+from tests.doctor.cases import BASE, SHAPE, with_
 
 
 def problems(settings: Settings, sample: Sample) -> list[tuple[str, str]]:
@@ -93,7 +94,7 @@ def test_a_split_too_small_is_a_problem(
     ("values", "key", "level"),
     [
         ({"warmup": 0.0}, "finetune.warmup", "note"),
-        ({"warmup": 0.99}, "finetune.warmup", "hurts"),
+        ({"warmup": 0.99}, "finetune.warmup", "stops"),
         ({"batch_size": 16}, "finetune.batch_size", "hurts"),
         ({"batch_size": 500}, "finetune.batch_size", "note"),
         ({"epochs": 1}, "finetune.epochs", "hurts"),
@@ -110,6 +111,49 @@ def test_a_learning_rate_for_training_from_scratch_is_told(
     settings: Settings, sample: Sample
 ) -> None:
     assert one(settings, sample, "finetune.lr").level == "hurts"
-    own = plan.look(settings, sample, replace(BASE, known=False)).findings
+    small = replace(BASE, shape=replace(SHAPE, parameters=5_000_000))
+    own = plan.look(settings, sample, small).findings
     low = plan.look(with_(settings, "finetune", lr=1e-4), sample, BASE).findings
     assert own == low == []
+    unseen = plan.look(settings, None, BASE).findings
+    assert [finding.key for finding in unseen] == ["finetune.lr"]
+
+
+def test_what_auto_will_be_is_told(settings: Settings, sample: Sample) -> None:
+    """800 training pictures: batches of 64 (800 / 8 = 100), 12 an epoch; 1e-5 × √½."""
+    chosen = with_(settings, "finetune", **dict.fromkeys(auto.CHOICES, "auto"))
+    look = plan.look(chosen, sample, BASE)
+    facts = {fact.name: fact for fact in look.facts}
+    assert look.findings == []
+    assert facts["auto will be"].text == (
+        "epochs 30, batch_size 64, lr 7.1e-06, weight_decay 0.1, warmup 0.2"
+    )
+    assert facts["steps"].value == {"all": 360, "epoch": 12}
+    assert facts["warm-up"].text == "72 steps up to a learning rate of 7.1e-06"
+    # Without the source, nothing can be foreseen.
+    assert plan.look(chosen, None, BASE) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("common", "level"), [(150, "hurts"), (192, "hurts"), (197, "stops"), (100, None)]
+)
+def test_captions_that_repeat_are_told_as_far_as_the_sample_can_tell(
+    settings: Settings, sample: Sample, common: int, level: str | None
+) -> None:
+    """Of 200 captions so many are one; 192 make 92 % twins, too near to 90 to be sure."""
+    captions = ["the same"] * common + [f"number {i}" for i in range(200 - common)]
+    alike = replace(sample, captions=captions)
+    found = [f.level for f in plan.look(settings, alike, None).findings]
+    assert found == ([level] if level else [])
+    assert problems(settings, replace(alike, whole=False)) == []
+
+
+@pytest.mark.parametrize(("cut", "level"), [(10, None), (30, "hurts"), (96, "stops")])
+def test_captions_that_the_model_cuts(
+    settings: Settings, sample: Sample, cut: int, level: str | None
+) -> None:
+    tokens = [78] * cut + [77] * (100 - cut)
+    low = with_(settings, "finetune", lr=1e-5)
+    found = plan.look(low, sample, BASE, tokens).findings
+    expected = [(level, "finetune.max_truncated")] if level else []
+    assert [(f.level, f.key) for f in found] == expected

@@ -7,11 +7,13 @@ from pipeline.doctor.seen import Sample
 from pipeline.doctor.settings import Settings
 from tests.doctor.cases import BASE, CPU, SHAPE, with_
 
+OTHER_METHODS = {"finetune.lora", "finetune.lock"}
+
 
 def idle(settings: Settings, sample: Sample | None, **seen: object) -> tuple[set[str], set[str]]:
-    """Keys told as notes, and keys listed as facts."""
+    """Keys told as notes, and keys listed as facts, those of other methods aside."""
     found = unreachable.look(settings, sample, seen.get("base"), seen.get("device"))
-    return {f.key for f in found.findings}, {fact.name for fact in found.facts}
+    return {f.key for f in found.findings}, {fact.name for fact in found.facts} - OTHER_METHODS
 
 
 def test_a_table_without_labels(settings: Settings, sample: Sample) -> None:
@@ -74,3 +76,34 @@ def test_model_and_device(settings: Settings, batch_norm: bool) -> None:
         set() if batch_norm else {"finetune.freeze_batch_norm"}
     )
     assert facts == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "notes"),
+    [
+        ({}, set()),
+        ({"micro_batch": 128}, {"finetune.micro_batch"}),
+        ({"micro_batch": 64}, set()),
+        ({"micro_batch": 64, "batch_size": "auto"}, set()),
+        ({"patience": 10}, {"finetune.patience"}),
+        ({"patience": 9}, set()),
+        ({"same_label": "ignore"}, {"finetune.same_label"}),
+        ({"method": "lit", "tower_lr": {"image": 2.0, "text": 2.0}}, {"finetune.tower_lr.image"}),
+        ({"method": "lora", "tower_lr": {"image": 2.0, "text": 2.0}}, set()),
+    ],
+)
+def test_settings_of_a_training_without_effect(
+    settings: Settings, sample: Sample, values: dict[str, object], notes: set[str]
+) -> None:
+    assert idle(with_(settings, "finetune", **values), sample)[0] == notes
+
+
+def test_sections_of_another_method_are_facts(settings: Settings) -> None:
+    def listed(method: str) -> set[str]:
+        found = unreachable.look(with_(settings, "finetune", method=method), None, None, None)
+        assert found.findings == []
+        return {fact.name for fact in found.facts}
+
+    assert listed("full") == OTHER_METHODS
+    assert listed("lit") == {"finetune.lora"}
+    assert listed("lora") == {"finetune.lock"}
