@@ -11,7 +11,8 @@ the rank.
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal, NamedTuple, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ class Update(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """W PN×D → the updated W PN×D."""
         packed_PND = weight.reshape(self.of, -1, weight.shape[1])
-        with torch.autocast(weight.device.type, enabled=False):
+        with _no_autocast(weight.device):
             if len(self.B) == self.of:
                 updated_PND = torch.baddbmm(packed_PND, self.B, self.A, alpha=self.scale)
             else:
@@ -154,6 +155,13 @@ def merge(model: nn.Module) -> None:
             module.register_parameter(name, original)
         for name in next(iter(updates.values())).order:
             module._parameters[name] = module._parameters.pop(name)
+
+
+def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Operations in their operands' own precision; the meta device has no autocast at all."""
+    if device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def trainable(model: nn.Module) -> int:
