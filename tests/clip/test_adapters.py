@@ -12,7 +12,7 @@ from pipeline.clip import model as clip_model
 from pipeline.clip.adapters import Target, add, merge, trainable
 from pipeline.clip.layers import Tower, layers
 from pipeline.clip.model import Clip
-from pipeline.clip.towers import _shortened
+from pipeline.clip.towers import shortened
 from pipeline.errors import ConfigError, ModelError
 from tests import small
 
@@ -280,14 +280,14 @@ def test_under_autocast_the_sum_is_made_in_full_precision() -> None:
 
 
 @pytest.mark.parametrize("custom", [False, True])
-def test_a_shortened_text_tower_has_the_updates_too(custom: bool) -> None:
+def test_ashortened_text_tower_has_the_updates_too(custom: bool) -> None:
     model = small.vit(custom=custom)
     _, tokens = small.inputs()
     tokens[:, 4:] = 0
     tokens[:, 3] = 49
     base = model.encode_text(tokens)
     moved(model)
-    short = _shortened(model, 4)
+    short = shortened(model, 4)
     assert short is not model
     expected = model.encode_text(tokens)
     found = short.encode_text(tokens[:, :4])
