@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,15 @@ def test_sigterm_kills_the_run_and_is_not_taken_afterwards(here: Toy) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a shell lets what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_kills_the_run(here: Toy) -> None:
     with pytest.raises(KeyboardInterrupt), tracking.stage_run("train", Numbers(seed=0)) as run:
         signal.raise_signal(signal.SIGINT)

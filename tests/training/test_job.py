@@ -42,7 +42,8 @@ def run(selected: Path, params: FinetuneParams) -> tuple[Finetuned, list[Scores]
         selected, selected.parent, params, packed=Path("packed"),
         base=ModelParams(name="scenes-resnet", pretrained="../models/base"), seed=0, cpu_threads=2,
         recalls=recalls, log=lambda scores, step: logged.append(scores),
-        history_file=Path("history.csv"),
+        history_file=Path("history.csv"), crops=Path("crops"), checkpoints=Path("checkpoints"),
+        failed=Path("failed"),
     )  # fmt: skip
     return tuned, logged
 
