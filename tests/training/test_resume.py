@@ -74,6 +74,16 @@ class Trained:
         return self.clip.model.state_dict()
 
 
+_WHOLE: dict[str, torch.Tensor] = {}
+
+
+def undisturbed(source: Path, defaults: Params, folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a training that nobody stopped; trained once, as pictures never differ."""
+    if not _WHOLE:
+        _WHOLE.update(Trained(source, defaults, folder / "whole").run())
+    return _WHOLE
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
@@ -84,7 +94,7 @@ def test_a_stopped_training_ends_with_the_same_bits(
     tmp_path: Path, pictures: Path, defaults: Params, step: int
 ) -> None:
     """In the first epoch, at the end of one, and in the middle of another."""
-    whole = Trained(pictures, defaults, tmp_path / "whole").run()
+    whole = undisturbed(pictures, defaults, tmp_path)
     first = Trained(pictures, defaults, tmp_path / "kept")
     with pytest.raises(SystemExit) as stopped:
         first.run(lambda now: signal.raise_signal(signal.SIGTERM) if now == step else None)
@@ -152,7 +162,7 @@ def test_a_bad_step_is_told_and_not_taken(
 ) -> None:
     """A checkpoint of the step before stays: without the cause the training ends as it would."""
     cost, message = BROKEN[kind]
-    whole = Trained(pictures, defaults, tmp_path / "whole").run()
+    whole = undisturbed(pictures, defaults, tmp_path)
     first = Trained(pictures, defaults, tmp_path / "kept")
     with monkeypatch.context() as patched:
         broken(patched, at=11, cost=cost)
