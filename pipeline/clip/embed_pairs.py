@@ -104,7 +104,9 @@ def embed_pairs(
     }
     for line in (
         warning and f"warning: {warning}",
-        accepted.exists() and moved.why and f"embedding drift is not measured: {moved.why}",
+        moved.why
+        and shift.read_accepted(accepted)
+        and f"embedding drift is not measured: {moved.why}",
         alike.why and f"pictures alike to the model are not looked for: {alike.why}",
     ):
         if line:
