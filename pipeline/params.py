@@ -128,7 +128,7 @@ class TowerRates(Section):
 class FinetuneParams(Section):
     """One fine-tune."""
 
-    method: Literal["full", "lit", "lora"]
+    method: Literal["full", "lit", "lora", "head"]
     lock: LockParams
     lora: LoraParams
     loss: Literal["auto", "info_nce", "sigmoid"]

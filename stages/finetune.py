@@ -21,6 +21,7 @@ def main() -> None:
             base=params.model,
             seed=params.seed,
             cpu_threads=params.cpu_threads,
+            cache=paths.shared(paths.EMBEDDED),
             recalls=recalls,
             log=run.log,
             history_file=paths.HISTORY,

@@ -40,10 +40,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     fp16 is not offered: with Adam it gives NaN (openai/CLIP#40).
     """
-    bf16 = precision == "bf16" or (
-        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    )
+    bf16 = training_precision(device, precision) == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def training_precision(device: torch.device, asked: str) -> Literal["fp32", "bf16"]:
+    """The precision of training: as asked; auto is bf16 on a GPU that has it, fp32 elsewhere."""
+    bf16 = asked == "bf16" or (
+        asked == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return "bf16" if bf16 else "fp32"
 
 
 def precision(device: torch.device, asked: str) -> Literal["fp32", "bf16", "fp16"]:

@@ -96,12 +96,12 @@ def shortened(model: nn.Module, length: int) -> nn.Module:
     tower: Any = _text_tower(model)
     if _end_token(model) is None or length >= len(tower.positional_embedding):
         return model
-    short = _shallow(tower)
+    short = shallow(tower)
     short._parameters["positional_embedding"] = tower.positional_embedding[:length]
     short._buffers["attn_mask"] = tower.attn_mask[:length, :length]
     if tower is model:
         return short
-    whole = _shallow(model)
+    whole = shallow(model)
     whole._modules["text"] = short
     return whole
 
@@ -125,7 +125,7 @@ def _end_token(model: nn.Module) -> int | Literal["largest"] | None:
     return end if pool == "eos" else None
 
 
-def _shallow(module: nn.Module) -> nn.Module:
+def shallow(module: nn.Module) -> nn.Module:
     """The same module under tables of names of its own."""
     twin = copy.copy(module)
     for table in ("_parameters", "_buffers", "_modules"):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -94,24 +94,9 @@ def prepare(
     size = BATCH[device.type] if params.batch_size == "auto" else params.batch_size
     pairs = read_pairs(clean)
     places = places_of(pairs, source=source, packed=packed)
-    how = {
-        "model": clip.fingerprint,
-        "model_cfg": clip.config["model_cfg"],
-        "code": _code(),
-        "libraries": {name: version(name) for name in ("torch", "open_clip_torch")},
-        "device": devices.described(device, cpu_threads=cpu_threads),
-        "precision": precision,
-        "batch_size": size,
-    }
+    how = made(clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size)
     pixels = _pixels(clip, places, params, device)
-    looks = {
-        "preprocess": clip.config["preprocess_cfg"],
-        "pillow": PIL.__version__,
-        "torchvision": version("torchvision"),
-        "exact": pixels.exact,
-        "decoder": params.decoder,
-        "compiled": params.compile,
-    }
+    looks = seen(clip, exact=pixels.exact, decoder=params.decoder, compiled=params.compile)
     captions = sorted(pairs["caption"].unique(), key=sha256_text)
     return Work(
         pairs=pairs,
@@ -127,6 +112,43 @@ def prepare(
     )
 
 
+def made(
+    clip: Clip, *, device: torch.device, cpu_threads: int, precision: str, batch_size: int
+) -> dict[str, Any]:
+    """The key of a text's vector, and of an image's with `seen`: all that moves a bit of it."""
+    return {
+        "model": clip.fingerprint,
+        "model_cfg": clip.config["model_cfg"],
+        "code": _code(),
+        "libraries": {name: version(name) for name in ("torch", "open_clip_torch")},
+        "device": devices.described(device, cpu_threads=cpu_threads),
+        "precision": precision,
+        "batch_size": batch_size,
+    }
+
+
+def seen(clip: Clip, *, exact: bool, decoder: str, compiled: bool) -> dict[str, Any]:
+    """The rest of the key of an image's vector: how its pixels are made."""
+    return {
+        "preprocess": clip.config["preprocess_cfg"],
+        "pillow": PIL.__version__,
+        "torchvision": version("torchvision"),
+        "exact": exact,
+        "decoder": decoder,
+        "compiled": compiled,
+    }
+
+
+def exact_pixels(clip: Clip, places: Places) -> Pixels:
+    """OpenCLIP's own crops, as training takes them."""
+
+    def decode(image_id: str) -> Tensor:
+        with open_image(places[image_id]) as picture:
+            return torch.from_numpy(clip.crop(picture).copy())
+
+    return Pixels(decode, _stacked, exact=True)
+
+
 def complete(work: Work, *, cache: Path, share: Share | None = None) -> None:
     """Compute this process's share of what the caches lack, and look at them again.
 
@@ -138,7 +160,7 @@ def complete(work: Work, *, cache: Path, share: Share | None = None) -> None:
     work.images.refresh()
     work.captions.refresh()
     if failed:
-        raise DataError(_told(failed, work.places, cache / FAILED_FILE))
+        raise DataError(told(failed, work.places, cache / FAILED_FILE))
 
 
 def _images(work: Work, share: Share) -> list[fill.Failed]:
@@ -198,21 +220,16 @@ def _pixels(clip: Clip, places: Places, params: EmbedParams, device: torch.devic
             exact=False,
         )
 
-    def exact(image_id: str) -> Tensor:
-        with open_image(places[image_id]) as picture:
-            return torch.from_numpy(clip.crop(picture).copy())
-
-    def fast(image_id: str) -> Tensor:
-        return torch.from_numpy(crop(places[image_id]))  # type: ignore[misc]
-
-    return Pixels(exact if crop is None else fast, _stacked, exact=crop is None)
+    if crop is None:
+        return exact_pixels(clip, places)
+    return Pixels(lambda image_id: torch.from_numpy(crop(places[image_id])), _stacked, exact=False)
 
 
 def _stacked(items: Sequence[nvjpeg.Item]) -> Tensor:
     return torch.stack([item for item in items if isinstance(item, Tensor)])
 
 
-def _told(failed: list[fill.Failed], places: Places, file: Path) -> str:
+def told(failed: list[fill.Failed], places: Places, file: Path) -> str:
     """One message for all images that failed; the list of them goes to `file`."""
     rows = [(one.image_id, str(places[one.image_id].path), one.error) for one in failed]
     table = pd.DataFrame(rows, columns=["image_id", "file", "error"])

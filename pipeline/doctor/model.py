@@ -6,7 +6,7 @@ are counted, and what a forward pass keeps for the backward pass is added up, by
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -188,19 +188,18 @@ def _built(model: ModelParams, folder: Path | None) -> tuple[nn.Module | None, l
 def _shape(model: nn.Module, finetune: FinetuneParams | None) -> tuple[Shape, list[Finding]]:
     """What follows from the architecture, and why `finetune` does not fit it.
 
-    A module that does not fit is measured as if all of it were trained.
+    A module that does not fit is measured as if all of it were trained. The largest tensor is that
+    of a model all of which trains: an embedding passes also through what `finetune` leaves alone.
     """
-    training: AbstractContextManager[None] = nullcontext()
-    if finetune is not None:
-        training = methods.prepared(model, finetune, seed=0)
     parameters = sum(weight.numel() for weight in model.parameters())
+    whole = _measured(model, parameters)
+    if finetune is None:
+        return whole, []
     try:
-        with training:
-            return _measured(model, parameters), []
+        with methods.prepared(model, finetune, seed=0):
+            return replace(_measured(model, parameters), largest=whole.largest), []
     except CliptuneError as error:
-        value = None if finetune is None else finetune.method
-        problem = Finding("stops", "finetune.method", value, str(error), "")
-    return _measured(model, parameters), [problem]
+        return whole, [Finding("stops", "finetune.method", finetune.method, str(error), "")]
 
 
 def _measured(model: nn.Module, parameters: int) -> Shape:

@@ -7,6 +7,7 @@ from pipeline.doctor.findings import Fact, Finding, Look
 from pipeline.doctor.seen import Base, Device, Sample
 from pipeline.doctor.settings import Settings
 from pipeline.params import CleanParams, DataParams, EvaluateParams, FinetuneParams
+from pipeline.training.resting import resting
 
 NEUTRAL = ("auto", ".", None, False)
 """Values that ask for nothing: that they have no effect surprises nobody."""
@@ -128,8 +129,13 @@ def _finetune(
 
 
 def _of_method(params: FinetuneParams) -> Iterator[Idle]:
-    """Sections of another method, and rates of what does not train."""
+    """Sections of another method, and what does nothing to a tower that does not train."""
     why, lock, lora = f"the method is {params.method}", params.lock, params.lora
+    if params.augment is not None and "image" in resting(params):
+        value = ", ".join(f"{key} {value:g}" for key, value in params.augment)
+        still = why if params.method == "head" else "finetune.lock.image is all"
+        looked_up = f"{still}, so the image tower runs once, on pictures as they are"
+        yield Idle("finetune.augment", value, looked_up)
     if params.method != "lora":
         yield Idle("finetune.lora", f"rank {lora.rank}", why, meant=False)
     if params.method != "lit":

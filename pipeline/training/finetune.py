@@ -27,6 +27,7 @@ from pipeline.training.auto import Settled
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.distributed import ALONE, World, average_gradients, mean
+from pipeline.training.known import NOTHING, Known
 from pipeline.training.learner import Learner, coded
 from pipeline.training.ledger import Ledger
 from pipeline.training.stopping import held
@@ -68,10 +69,12 @@ def fit(
     world: World = ALONE,
     checkpoints: Checkpoints | None = None,
     failed: Path | None = None,
+    known: Known = NOTHING,
 ) -> Fit:
     """Fine-tune `clip.model` on `train`; leave in it the weights of the epoch best on `val`.
 
     Epoch 0 is the model as it came, so that a training that only harms returns it unchanged.
+    Towers that are `known` are looked up; it is the caller's that they don't train.
     Training ends early after `params.patience` epochs without a better one. One that was stopped
     goes on from the newest of `checkpoints`, and ends with the same weights to the bit.
 
@@ -92,7 +95,7 @@ def fit(
             clip, coded(train), crops, augment=params.augment, seed=seed,
             precision=params.precision,
             loss=methods.loss_of(model, params.loss), same_label=params.same_label,
-            device=device, world=world,
+            device=device, world=world, known=known,
         )  # fmt: skip
         optimizer = rates.optimizer(model, params)
         average = Average(model, decay=params.ema)
@@ -103,7 +106,7 @@ def fit(
         )  # fmt: skip
         examine = partial(
             validate, clip, val, crops, params=params, loss=learner.loss, recalls=recalls,
-            device=device,
+            device=device, known=known,
         )  # fmt: skip
         try:
             if not ledger.restore():

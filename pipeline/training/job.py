@@ -20,6 +20,7 @@ from pipeline.params import FinetuneParams, ModelParams
 from pipeline.training import auto, looking
 from pipeline.training.checkpoint import Checkpoints, forget
 from pipeline.training.finetune import Log, Recalls, fit
+from pipeline.training.known import known
 
 HISTORY = (
     "epoch",
@@ -53,6 +54,7 @@ def finetune(
     base: ModelParams,
     seed: int,
     cpu_threads: int,
+    cache: Path,
     recalls: Recalls,
     log: Log,
     history_file: Path,
@@ -65,10 +67,11 @@ def finetune(
     A training that was stopped goes on from what it left in `checkpoints`, if nothing of data,
     model, params, code and machine changed that could change the result. The batch of a step that
     could not be taken is in the folder `failed`. What is decoded is kept below `crops`, and what is
-    there is not decoded again.
+    there is not decoded again. Of towers that don't train, `cache` keeps what they give (see
+    `known`).
 
     What is `auto` in `params` is chosen first, and told. Raises ModelError and TrainingError, as
-    `load`, `preflight.check` and `fit` do.
+    `load`, `preflight.check`, `known` and `fit` do.
     """
     device = devices.prepare(cpu_threads=cpu_threads, deterministic=params.deterministic)
     clip = load(locate(base.pretrained), architecture=base.name)
@@ -76,7 +79,8 @@ def finetune(
     train, val = (pairs[pairs["split"] == name].reset_index(drop=True) for name in ("train", "val"))
     settled = looking.ready(clip, train, params, tell=tqdm.write)
     chosen = auto.chosen(params, settled)
-    places = places_of(pairs[pairs["split"] != "test"], source=source, packed=packed)
+    seen = pairs[pairs["split"] != "test"]
+    places = places_of(seen, source=source, packed=packed)
     record = {
         "base": {**base.model_dump(), "sha256": clip.fingerprint},
         "data": {"pairs_sha256": sha256_of(selected / PAIRS_FILE)},
@@ -91,11 +95,15 @@ def finetune(
     forget(checkpoints)
     shutil.rmtree(failed, ignore_errors=True)
     kept = Checkpoints(checkpoints, {**record, "machine": _machine(device)})
+    given = known(
+        clip, seen, places, settled, seed=seed, device=device, cpu_threads=cpu_threads, cache=cache
+    )
+    kept_crops = open_cache(crops, clip, places) if given.images is None else None
     fitted = fit(
         clip,
         train,
         val,
-        crops=Crops(clip, places, cache=open_cache(crops, clip, places)),
+        crops=Crops(clip, places, cache=kept_crops),
         params=settled,
         seed=seed,
         recalls=recalls,
@@ -103,6 +111,7 @@ def finetune(
         device=device,
         checkpoints=kept,
         failed=failed,
+        known=given,
     )
     write_text(history_file, pd.DataFrame(fitted.history)[list(HISTORY)].to_csv(index=False))
     best = fitted.history[fitted.best]

@@ -19,6 +19,7 @@ from pipeline.data.pairs import caption_key
 from pipeline.sections import AugmentParams
 from pipeline.training import batches
 from pipeline.training.distributed import World, share
+from pipeline.training.known import NOTHING, Known
 from pipeline.training.pictures import Pictures
 
 BLOCK = 1024
@@ -74,12 +75,15 @@ class Learner:
         same_label: SameLabel,
         device: torch.device,
         world: World,
+        known: Known = NOTHING,
     ) -> None:
-        """Learn from `data`; nothing is moved or changed here."""
+        """Learn from `data`; nothing is moved or changed here. What is `known` is looked up."""
         self._clip, self._data = clip, data
-        self.pictures = Pictures(crops, data.image_ids, augment, seed=seed)
+        self.pictures = Pictures(
+            crops, data.image_ids, augment, seed=seed, ahead=known.images is None
+        )
         self._precision, self._same_label = precision, same_label
-        self._world = world
+        self._world, self._known = world, known
         self.device, self.loss = device, loss
 
     @property
@@ -89,12 +93,16 @@ class Learner:
 
     def images(self, rows: batches.Rows) -> Tensor:
         """The images of B rows → B×D of unit length, with a graph where they train."""
+        if self._known.images is not None:
+            return self._known.images.of(self._data.image_ids[rows])
         pixels = self._clip.pixels(self.pictures.batch(rows, self.device))
         with devices.autocast(self.device, self._precision):
             return F.normalize(self.model.encode_image(pixels), dim=-1).float()
 
     def texts(self, rows: batches.Rows) -> Tensor:
         """The captions of B rows → B×D of unit length, with a graph where they train."""
+        if self._known.texts is not None:
+            return self._known.texts.of(self._data.captions[rows])
         tokens = self._clip.tokenizer(list(self._data.captions[rows]))
         texts = trimmed(self.model, tokens).to(self.device)
         with devices.autocast(self.device, self._precision):

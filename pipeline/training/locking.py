@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import nn
 
+from pipeline.clip.heads import weights_of
 from pipeline.clip.layers import SCALES, Layer, Tower, blocks, layers, need_depth
 from pipeline.errors import ConfigError
 
@@ -37,6 +38,14 @@ def lock(model: nn.Module, *, image: Extent, text: Extent) -> None:
         )
     for name, weight in model.named_parameters():
         if name in locked:
+            weight.requires_grad_(False)
+
+
+def lock_below_heads(model: nn.Module) -> None:
+    """Freeze all but the towers' heads, logit scale and bias; ModelError where one has no head."""
+    kept = weights_of(model) | set(SCALES)
+    for name, weight in model.named_parameters():
+        if name not in kept:
             weight.requires_grad_(False)
 
 

@@ -30,6 +30,8 @@ def prepared(model: nn.Module, params: FinetuneParams, *, seed: int) -> Iterator
             )  # fmt: skip
         if params.method == "lit":
             locking.lock(model, image=params.lock.image, text=params.lock.text)
+        if params.method == "head":
+            locking.lock_below_heads(model)
         yield
     finally:
         adapters.merge(model)

@@ -30,12 +30,18 @@ class Pictures:
     """
 
     def __init__(
-        self, crops: Crops, image_ids: Any, augment: AugmentParams | None, *, seed: int
+        self,
+        crops: Crops,
+        image_ids: Any,
+        augment: AugmentParams | None,
+        *,
+        seed: int,
+        ahead: bool = True,
     ) -> None:
-        """`image_ids` is an array: the image of each row."""
+        """`image_ids` is an array: the image of each row. Not `ahead`: nobody will ask for any."""
         self._crops, self._ids = crops, image_ids
         self._augment, self._seed, self._number = augment, seed, 0
-        self._decoded = 0
+        self._decoded, self._ahead = 0, ahead
         self.wait_s, self.step_s = 0.0, 0.0
 
     def epoch(
@@ -47,6 +53,9 @@ class Pictures:
         is printed if the loop waited for long.
         """
         self._number = number
+        if not self._ahead:
+            yield from order
+            return
         began, waited, decoded = time.perf_counter(), self._crops.waited_s, self._crops.decoded
         ahead = iter(order)
         now = next(ahead, None)

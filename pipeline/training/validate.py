@@ -18,6 +18,7 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import caption_key
 from pipeline.training import batches
 from pipeline.training.auto import Settled
+from pipeline.training.known import NOTHING, Known
 
 Recalls = Callable[[Matrix, Matrix, batches.Rows], Mapping[str, float]]
 """Evaluator: images N×D, texts M×D, the image of each text M → scores, `mean_r1` among them."""
@@ -32,13 +33,24 @@ def validate(
     loss: LossName,
     recalls: Recalls,
     device: torch.device,
+    known: Known = NOTHING,
 ) -> dict[str, float]:
     """Loss on each image with its first caption, retrieval on all captions, and the scale."""
     owner, ids = pd.factorize(val["image_id"], sort=True)
     size = params.batch_size
+    captions = list(val["caption"])
+    clip.model.eval()
     with devices.autocast(device, params.precision):
-        images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
-        texts = embed_texts(clip, list(val["caption"]), batch_size=size, device=device)
+        images = (
+            embed_images(clip, crops, list(ids), batch_size=size, device=device)
+            if known.images is None
+            else known.images.all(list(ids))
+        )
+        texts = (
+            embed_texts(clip, captions, batch_size=size, device=device)
+            if known.texts is None
+            else known.texts.all(captions)
+        )
     first = np.unique(owner, return_index=True)[1]
     scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[operator]
     bias = clip.model.logit_bias.detach().cpu() if loss == "sigmoid" else None  # type: ignore[operator]

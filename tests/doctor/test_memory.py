@@ -112,6 +112,19 @@ def test_what_does_not_train_has_no_gradient(settings: Settings) -> None:
     assert found == 0.4e9 + 12e6 + 0.3e9 + 6.4e9 + 655_360
 
 
+def test_a_head_fits_where_no_tower_would(settings: Settings) -> None:
+    """99 M parameters of 4 bytes and 1 M of 16, 4,096 pairs of vectors, their logits: 2 GB."""
+    levels = {}
+    for method, shape in {
+        "full": SHAPE, "head": replace(SHAPE, trained=1_000_000, saved=10e3)
+    }.items():  # fmt: skip
+        chosen = with_(settings, "finetune", method=method, batch_size=4096)
+        base = replace(BASE, shape=shape)
+        looked = memory.look(chosen, base, CPU, host=8 * GB, disk=1e12, sample=None)
+        levels[method] = [one.level for one in looked.findings if "finetune" in one.key]
+    assert levels == {"full": ["stops"], "head": []}
+
+
 def test_logits_of_a_large_batch_are_made_in_blocks(settings: Settings) -> None:
     saveless = replace(SHAPE, saved=0, parameters=0, trained=0)
     found = memory.training(saveless, params_of(settings, batch_size=16_384), bf16=False)

@@ -158,6 +158,27 @@ def test_a_method_trains_and_keeps_what_it_says(defaults: Params) -> None:
     assert 4 * 11 * sum(updated.values()) <= lora.fixed - full.fixed
 
 
+def test_what_is_looked_up_takes_its_weights_alone(defaults: Params) -> None:
+    """Of a ViT-B-32 two projections and the scale; a pair's vectors and little else is kept."""
+    full, head = (trained(defaults, method=method).shape for method in ("full", "head"))
+    assert full is not None
+    assert head is not None
+    assert head.trained == 768 * 512 + 512 * 512 + 1
+    assert 4 * (768 + 512) <= head.saved < 0.001 * full.saved
+    assert head.largest == full.largest  # embed sends a batch through all of it
+
+
+def test_a_model_without_heads_is_told(defaults: Params) -> None:
+    """Which tower it is that ends without a projection."""
+    asked = defaults.finetune.model_copy(update={"method": "head"})
+    outline = clip_model.outline("ViT-B-16-SigLIP")
+    shape, (one,) = model._shape(outline, asked)
+    assert (one.level, one.key, one.value) == ("stops", "finetune.method", "head")
+    assert "the image tower of this model has none" in one.problem
+    assert shape.trained == shape.parameters
+    assert model._shape(outline, defaults.finetune)[1] == []
+
+
 def test_a_method_that_does_not_fit_the_model_stops(defaults: Params) -> None:
     """A ViT-B-32 has 12 blocks a tower; it is measured as if all of it trained."""
     found = trained(defaults, method="lit", lock={"image": 13, "text": None})

@@ -88,7 +88,15 @@ def test_model_and_device(settings: Settings, batch_norm: bool) -> None:
         ({"patience": 10}, {"finetune.patience"}),
         ({"patience": 9}, set()),
         ({"same_label": "ignore"}, {"finetune.same_label"}),
-        ({"method": "lit", "tower_lr": {"image": 2.0, "text": 2.0}}, {"finetune.tower_lr.image"}),
+        (
+            {"method": "lit", "tower_lr": {"image": 2.0, "text": 2.0}},
+            {"finetune.tower_lr.image", "finetune.augment"},
+        ),
+        ({"method": "lit"}, {"finetune.augment"}),
+        ({"method": "lit", "augment": None}, set()),
+        ({"method": "lit", "lock": {"image": 3, "text": "all"}}, set()),
+        ({"method": "head"}, {"finetune.augment"}),
+        ({"method": "head", "tower_lr": {"image": 2.0, "text": 2.0}}, {"finetune.augment"}),
         ({"method": "lora", "tower_lr": {"image": 2.0, "text": 2.0}}, set()),
     ],
 )
@@ -100,10 +108,23 @@ def test_settings_of_a_training_without_effect(
 
 def test_sections_of_another_method_are_facts(settings: Settings) -> None:
     def listed(method: str) -> set[str]:
-        found = unreachable.look(with_(settings, "finetune", method=method), None, None, None)
+        chosen = with_(settings, "finetune", method=method, augment=None)
+        found = unreachable.look(chosen, None, None, None)
         assert found.findings == []
         return {fact.name for fact in found.facts}
 
     assert listed("full") == OTHER_METHODS
     assert listed("lit") == {"finetune.lora"}
     assert listed("lora") == {"finetune.lock"}
+    assert listed("head") == OTHER_METHODS
+
+
+def test_what_a_looked_up_tower_leaves_of_augment_is_said(settings: Settings) -> None:
+    whys = {"head": "the method is head", "lit": "finetune.lock.image is all"}
+    for method, why in whys.items():
+        chosen = with_(settings, "finetune", method=method)
+        (one,) = unreachable.look(chosen, None, None, None).findings
+        assert one.problem == (
+            f"no effect: {why}, so the image tower runs once, on pictures as they are"
+        )
+        assert one.value == "scale 0.9, brightness 0.1, contrast 0.1, flip 0"

@@ -42,8 +42,8 @@ def run(selected: Path, params: FinetuneParams) -> tuple[Finetuned, list[Scores]
         selected, selected.parent, params, packed=Path("packed"),
         base=ModelParams(name="scenes-resnet", pretrained="../models/base"), seed=0, cpu_threads=2,
         recalls=recalls, log=lambda scores, step: logged.append(scores),
-        history_file=Path("history.csv"), crops=Path("crops"), checkpoints=Path("checkpoints"),
-        failed=Path("failed"),
+        history_file=Path("history.csv"), cache=Path("vectors"), crops=Path("crops"),
+        checkpoints=Path("checkpoints"), failed=Path("failed"),
     )  # fmt: skip
     return tuned, logged
 
@@ -81,3 +81,16 @@ def test_what_can_not_work_is_refused_before_anything_is_scored(
     assert not Path("history.csv").exists()
     tuned, _ = run(selected, asked(defaults, batch_size=12, epochs=2))
     assert tuned.found["chosen"] == {}
+
+
+@pytest.mark.parametrize("method", ["full", "head", "lit"])
+def test_crops_are_kept_only_of_pictures_that_train(
+    selected: Path, defaults: Params, method: str
+) -> None:
+    """A tower that is looked up leaves vectors instead, of the 16 pictures or captions."""
+    lock = {"image": "all", "text": None}
+    tuned, _ = run(selected, asked(defaults, method=method, lock=lock, batch_size=6, epochs=2))
+    assert tuned.found["epochs"] == 2
+    assert any(Path("crops").rglob("*.*")) == (method == "full")
+    assert Path("vectors/images").exists() == (method != "full")
+    assert Path("vectors/texts").exists() == (method == "head")

@@ -20,10 +20,11 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.places import places_below
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.evaluation.retrieval import recalls
-from pipeline.params import Params
+from pipeline.params import LockParams, Params
 from pipeline.training import health, ledger
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.finetune import fit
+from pipeline.training.known import known
 from pipeline.training.learner import Learner
 from pipeline.training.stopping import held
 from tests.drawing import ROOT
@@ -53,11 +54,17 @@ class Trained:
         self.steps: list[int] = []
         self.seen: list[set[str]] = []
         self._pairs = pairs_of(source, defaults)
-        self._crops = Crops(self.clip, places_below(self._pairs, source))
+        places = places_below(self._pairs, source)
+        self._crops = Crops(self.clip, places)
         self._params = defaults.finetune.model_copy(
             update={"epochs": 3, "batch_size": 4, "ema": 0.9, "toward_base": 0.01, **changes}
         )
         self._kept = Checkpoints(kept, {"training": "of a test"})
+        self._device = devices.prepare(cpu_threads=2)
+        self._known = known(
+            self.clip, self._pairs, places, self._params, seed=0, device=self._device,
+            cpu_threads=2, cache=kept.with_suffix(".vectors"),
+        )  # fmt: skip
 
     def run(self, at_step: Callable[[int], None] = lambda step: None) -> dict[str, torch.Tensor]:
         def log(values: Any, step: int) -> None:
@@ -68,8 +75,8 @@ class Trained:
 
         fit(
             self.clip, self._pairs, self._pairs, crops=self._crops, params=self._params, seed=0,
-            recalls=recalls, log=log, device=devices.prepare(cpu_threads=2),
-            checkpoints=self._kept, failed=self.failed,
+            recalls=recalls, log=log, device=self._device, checkpoints=self._kept,
+            failed=self.failed, known=self._known,
         )  # fmt: skip
         return self.clip.model.state_dict()
 
@@ -100,6 +107,33 @@ def test_a_stopped_training_ends_with_the_same_bits(
         first.run(lambda now: signal.raise_signal(signal.SIGTERM) if now == step else None)
     assert stopped.value.code == 128 + signal.SIGTERM
     second = Trained(pictures, defaults, tmp_path / "kept")
+    assert same(second.run(), whole)
+    assert first.steps + second.steps == list(range(1, STEPS + 1))
+
+
+LOOKED_UP = {
+    "image": {"method": "lit", "lock": LockParams(image="all", text=1)},
+    "text": {"method": "lit", "lock": LockParams(image=None, text="all")},
+    "head": {"method": "head"},
+}
+
+
+@pytest.mark.usefixtures("stoppable")
+@pytest.mark.parametrize("micro_batch", [None, 2])
+@pytest.mark.parametrize("towers", LOOKED_UP)
+def test_so_does_one_that_looks_towers_up(
+    tmp_path: Path, pictures: Path, defaults: Params, towers: str, micro_batch: int | None
+) -> None:
+    """The one that goes on finds its vectors in a cache, the whole one has computed them."""
+    changes = {**LOOKED_UP[towers], "micro_batch": micro_batch, "lr": 1e-3}
+    before = Trained(pictures, defaults, tmp_path / "whole", **changes)
+    base = {name: weight.clone() for name, weight in before.clip.model.state_dict().items()}
+    whole = before.run()
+    assert not same(base, whole)
+    first = Trained(pictures, defaults, tmp_path / "kept", **changes)
+    with pytest.raises(SystemExit):
+        first.run(lambda now: signal.raise_signal(signal.SIGTERM) if now == 6 else None)
+    second = Trained(pictures, defaults, tmp_path / "kept", **changes)
     assert same(second.run(), whole)
     assert first.steps + second.steps == list(range(1, STEPS + 1))
 

@@ -1,0 +1,120 @@
+"""Towers whose output is known before training: a locked one's embeddings, or what a head reads.
+
+A frozen tower at rest gives the same for an item in each epoch, so a step may look it up. Loss and
+gradients are those of the forward pass; tests/training/test_known.py says so.
+
+Shapes: B items of a batch, N items, F width of a tower's features, D width of an embedding.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.artifacts import sha256_text
+from pipeline.clip import device as devices
+from pipeline.clip import heads, once
+from pipeline.clip.cache import EmbeddingCache, as_ids
+from pipeline.clip.embed import Matrix
+from pipeline.clip.model import Clip
+from pipeline.data.places import Places
+from pipeline.params import FinetuneParams
+from pipeline.training import methods
+from pipeline.training.resting import resting
+
+BLOCK = 4096
+"""Items at once where no gradient is asked for."""
+
+
+class Table:
+    """What a tower gives of each item, and the head that trains on it, if one does."""
+
+    def __init__(
+        self,
+        vectors: EmbeddingCache,
+        *,
+        id_of: Callable[[str], str],
+        project: Callable[[Tensor], Tensor] | None,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        """Vectors by id: with `project` features N×F, without it embeddings N×D of unit length."""
+        self._vectors, self._id_of, self._project = vectors, id_of, project
+        self._device, self._precision = device, precision
+
+    def of(self, items: Sequence[str]) -> Tensor:
+        """Embeddings of B items, B×D of unit length, with a graph where a head trains."""
+        ids = as_ids([self._id_of(item) for item in items])
+        rows = torch.from_numpy(self._vectors.take(ids)).to(self._device)
+        if self._project is None:
+            return rows
+        with devices.autocast(self._device, self._precision):
+            return F.normalize(self._project(rows), dim=-1).float()
+
+    @torch.no_grad()
+    def all(self, items: Sequence[str]) -> Matrix:
+        """Embeddings of N items, N×D of unit length."""
+        parts = [self.of(items[i : i + BLOCK]).cpu() for i in range(0, len(items), BLOCK)]
+        joined: Matrix = torch.cat(parts).numpy()
+        return joined
+
+
+class Known(NamedTuple):
+    """The towers that need no forward pass; None: that one does. Texts go by their caption."""
+
+    images: Table | None
+    texts: Table | None
+
+
+NOTHING = Known(None, None)
+
+
+def known(
+    clip: Clip,
+    pairs: pd.DataFrame,
+    places: Places,
+    params: FinetuneParams,
+    *,
+    seed: int,
+    device: torch.device,
+    cpu_threads: int,
+    cache: Path,
+) -> Known:
+    """Compute what `params` let be known of `pairs`, unless `cache` holds it, and keep it there.
+
+    With `method: head` both towers' features, with `lit` the embeddings of a tower locked whole,
+    else nothing. Call it while the model is as it was loaded: what `cache` holds goes by the hash
+    of its files. Vectors are in training's own precision. In bf16 the weights themselves are, which
+    rounds elsewhere than autocast does.
+
+    Raises ConfigError and ModelError as `methods.prepared` does, before anything is computed, and
+    DataError for images that can't be decoded.
+    """
+    towers = resting(params)
+    if not towers:
+        return NOTHING
+    head = params.method == "head"
+    with methods.prepared(clip.model, params, seed=seed):
+        pass
+    precision = devices.training_precision(device, params.precision)
+    way = once.ways(
+        clip, features=head, precision=precision, device=device, cpu_threads=cpu_threads,
+        cache=cache,
+    )  # fmt: skip
+
+    def table(vectors: EmbeddingCache, tower: str, id_of: Callable[[str], str]) -> Table:
+        project = heads.head_of(clip.model, tower).project if head else None
+        return Table(
+            vectors, id_of=id_of, project=project, device=device, precision=params.precision
+        )
+
+    return Known(
+        table(once.images(way, pairs["image_id"], places), "image", str)
+        if "image" in towers
+        else None,
+        table(once.texts(way, pairs["caption"]), "text", sha256_text) if "text" in towers else None,
+    )
