@@ -5,17 +5,19 @@ are counted, and what a forward pass keeps for the backward pass is added up, by
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pipeline import paths
 from pipeline.clip import device as devices
+from pipeline.clip import heads
 from pipeline.clip import model as clip_model
 from pipeline.clip.adapters import trainable
 from pipeline.clip.tokens import token_counter
@@ -30,6 +32,9 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 PAIRS = 8
 """Pairs in the forward pass whose memory is added up, and half of them in another: what does not
 grow with them is no pair's."""
+
+
+_Forward = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class _Found(NamedTuple):
@@ -197,18 +202,38 @@ def _shape(model: nn.Module, finetune: FinetuneParams | None) -> tuple[Shape, li
         return whole, []
     try:
         with methods.prepared(model, finetune, seed=0):
-            return replace(_measured(model, parameters), largest=whole.largest), []
+            found = _measured(model, parameters, _heads if finetune.method == "head" else _whole)
+            return replace(found, largest=whole.largest), []
     except CliptuneError as error:
         return whole, [Finding("stops", "finetune.method", finetune.method, str(error), "")]
 
 
-def _measured(model: nn.Module, parameters: int) -> Shape:
+def _whole(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Embeddings of the images, after both towers."""
+    found: torch.Tensor = model(pixels, tokens)[0]
+    return found
+
+
+def _heads(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """The same after both heads alone, on features as training looks them up."""
+    features = heads.without(model)
+    found = {}
+    for tower, inputs in (("image", pixels), ("text", tokens)):
+        with torch.no_grad():
+            looked_up = getattr(features, f"encode_{tower}")(inputs).clone()
+        found[tower] = F.normalize(heads.head_of(model, tower).project(looked_up), dim=-1)
+    return found["image"]
+
+
+def _measured(model: nn.Module, parameters: int, forward: _Forward = _whole) -> Shape:
     sides = model.visual.image_size  # type: ignore[union-attr]
     sides = tuple(sides) if isinstance(sides, tuple | list) else (sides, sides)
     context = int(model.context_length)  # type: ignore[arg-type]
     trained = trainable(model)
     model.train()
-    half, whole = (_kept(model, sides, context, pairs=count) for count in (PAIRS // 2, PAIRS))
+    half, whole = (
+        _kept(model, forward, sides, context, pairs=count) for count in (PAIRS // 2, PAIRS)
+    )
     saved = 2 * (sum(whole.bytes) - sum(half.bytes)) / PAIRS
     return Shape(
         parameters=parameters,
@@ -225,7 +250,9 @@ def _measured(model: nn.Module, parameters: int) -> Shape:
     )
 
 
-def _kept(model: nn.Module, sides: tuple[int, int], context: int, *, pairs: int) -> _Kept:
+def _kept(
+    model: nn.Module, forward: _Forward, sides: tuple[int, int], context: int, *, pairs: int
+) -> _Kept:
     """Bytes of each storage that a forward pass keeps for the backward pass, weights aside.
 
     Attention is not fused on the meta device, so its matrices count here and not on a GPU: the sum
@@ -243,7 +270,7 @@ def _kept(model: nn.Module, sides: tuple[int, int], context: int, *, pairs: int)
     pixels = torch.empty(pairs, 3, *sides, device="meta")
     tokens = torch.ones(pairs, context, dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        image: torch.Tensor = model(pixels, tokens)[0]
+        image = forward(model, pixels, tokens)
     return _Kept([storage.nbytes() for storage in kept.values()], int(image.shape[-1]))
 
 
