@@ -125,7 +125,7 @@ def test_so_does_one_that_looks_towers_up(
     tmp_path: Path, pictures: Path, defaults: Params, towers: str, micro_batch: int | None
 ) -> None:
     """The one that goes on finds its vectors in a cache, the whole one has computed them."""
-    changes = {**LOOKED_UP[towers], "micro_batch": micro_batch, "lr": 1e-3}
+    changes = {**LOOKED_UP[towers], "micro_batch": micro_batch, "lr": 1e-4}
     before = Trained(pictures, defaults, tmp_path / "whole", **changes)
     base = {name: weight.clone() for name, weight in before.clip.model.state_dict().items()}
     whole = before.run()
