@@ -249,18 +249,19 @@ def _forward(clip: Clip, part: pd.DataFrame) -> dict[str, float]:
     towers = work.Towers(clip, device=torch.device("cpu"), precision=_precision())  # type: ignore[arg-type]
     size = clip.config["preprocess_cfg"]["size"]
     side = size if isinstance(size, int) else size[0]
-    crops = torch.randint(0, 256, (32, side, side, 3), dtype=torch.uint8)
+    batch = work.auto_batch(clip, torch.device("cpu"))
+    crops = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
     captions = part["caption"].tolist()
     tokens = clip.tokenizer(captions)
     lengths = np.array(towers.read_length(tokens))
     order = np.argsort(lengths, kind="stable")
-    batches = [order[i : i + 32] for i in range(0, len(order) - 31, 32)]
+    batches = [order[i : i + batch] for i in range(0, len(order) - batch + 1, batch)]
     cut = [tokens[torch.from_numpy(rows)][:, : lengths[rows].max()] for rows in batches]
     towers.images(crops)
-    count = len(captions) // 64
+    count = len(captions) // (2 * batch)
     images = _seconds(lambda: [towers.images(crops) for _ in range(count)])
-    texts = _seconds(lambda: [towers.texts(batch) for batch in cut])
-    return {"images": 32 * count / images, "texts": 32 * len(cut) / texts}
+    texts = _seconds(lambda: [towers.texts(rows) for rows in cut])
+    return {"images": batch * count / images, "texts": batch * len(cut) / texts}
 
 
 def _seconds(what: Callable[[], object]) -> float:

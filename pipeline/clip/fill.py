@@ -3,6 +3,9 @@
 Shapes: B items of a batch, H×W a crop, L tokens, D width of an embedding.
 """
 
+import os
+import sys
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +27,9 @@ SEGMENT = 4096
 
 SECONDS = 30.0
 """Or so much time."""
+
+LOWEST = 19
+"""Of a thread's priorities on Linux."""
 
 AHEAD = 3
 """Batches decoded or being decoded while one is computed."""
@@ -85,7 +91,7 @@ def fill_images(
         if ids:
             yield _Batch(ids, join(_filled_up(items, batch_size)))
 
-    with ThreadPoolExecutor(threads) as pool:
+    with _decoders(threads, towers.device) as pool:
         _compute(cache, batches(pool), towers.images, towers.device, progress)
     return failed
 
@@ -126,6 +132,20 @@ def _as_batch(items: list[tuple[str, Tensor]], batch_size: int) -> _Batch:
 def _filled_up(rows: list[Row], batch_size: int) -> list[Row]:
     """As many rows as a batch has: the last one again where they run out."""
     return rows + rows[-1:] * (batch_size - len(rows))
+
+
+def _decoders(threads: int, device: torch.device) -> ThreadPoolExecutor:
+    """Threads for pictures. On a CPU they give way to the model's own, where the system knows how.
+
+    A step of the model ends when the slowest of its threads does: one that lost its core to a
+    picture keeps all others waiting.
+    """
+    yielding = device.type == "cpu" and sys.platform == "linux"
+    return ThreadPoolExecutor(threads, initializer=_give_way if yielding else None)
+
+
+def _give_way() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST)
 
 
 def _ahead(

@@ -78,7 +78,7 @@ def ways(
 
     The model moves to `device`. Raises ModelError where a tower has no head to stop at.
     """
-    size = work.BATCH[device.type]
+    size = work.auto_batch(clip, device)
     key = work.made(
         clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size
     )

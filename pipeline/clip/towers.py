@@ -20,7 +20,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-STEP = 4
+STEP = 2
 """Texts are cut to a multiple of this many tokens: a kind of batch for each."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.artifacts import sha256_of, sha256_text, write_text
 from pipeline.clip import device as devices
-from pipeline.clip import fill, nvjpeg
+from pipeline.clip import fill, nvjpeg, sizes
 from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.model import Clip, load, locate
 from pipeline.clip.progress import Progress
@@ -30,9 +30,6 @@ FAILED_FILE = "failed.csv"
 
 COMPUTING = ("towers.py", "resizing.py", "nvjpeg.py", "model.py", "fill.py", "../data/images.py")
 """Code that decides what a vector is: a vector computed by other code is another vector."""
-
-BATCH = {"cpu": 32, "cuda": 256}
-"""Batch sizes of `auto`. On a CPU more gains nothing, and costs more where a batch is not full."""
 
 
 class Share(NamedTuple):
@@ -91,7 +88,7 @@ def prepare(
     device = devices.prepare(cpu_threads=cpu_threads)
     clip = load(locate(base.pretrained), architecture=base.name)
     precision = devices.precision(device, params.precision)
-    size = BATCH[device.type] if params.batch_size == "auto" else params.batch_size
+    size = auto_batch(clip, device) if params.batch_size == "auto" else params.batch_size
     pairs = read_pairs(clean)
     places = places_of(pairs, source=source, packed=packed)
     how = made(clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size)
@@ -110,6 +107,12 @@ def prepare(
         captions=EmbeddingCache(cache / "texts", how),
         batch_size=size,
     )
+
+
+def auto_batch(clip: Clip, device: torch.device) -> int:
+    """What `embed.batch_size: auto` is."""
+    parameters = sum(weight.numel() for weight in clip.model.parameters())
+    return sizes.batch_size(device=device.type, parameters=parameters)
 
 
 def made(

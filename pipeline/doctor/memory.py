@@ -8,6 +8,7 @@ both add up.
 
 from collections.abc import Mapping
 
+from pipeline.clip import sizes
 from pipeline.doctor import expecting
 from pipeline.doctor.findings import Fact, Finding, Look, size_of
 from pipeline.doctor.seen import Base, Device, Sample, Shape
@@ -28,9 +29,6 @@ the weights have a copy in bf16."""
 
 PROCESS_BYTES = 1e9
 """A process with torch, OpenCLIP and MLflow imported; or the context and kernels on a GPU."""
-
-EMBED_BATCH = {"cpu": 32, "cuda": 256}
-"""What pipeline/clip/work.py takes for `auto`."""
 
 PAIR_MATRICES = 10
 """fp32 matrices of batch × batch that the loss holds at once."""
@@ -119,7 +117,9 @@ def look(
             )
     if settings.embed is not None:
         asked = settings.embed.batch_size
-        size = EMBED_BATCH["cuda" if gpu else "cpu"] if asked == "auto" else asked
+        kind = "cuda" if gpu else "cpu"
+        auto = sizes.batch_size(device=kind, parameters=shape.parameters)
+        size = auto if asked == "auto" else asked
         need = PROCESS_BYTES + embedding(shape, size)
         facts.append(_compared("embedding needs", need, memory, where))
         if need > 0.9 * memory:

@@ -77,8 +77,8 @@ def test_loss_and_every_gradient_are_those_of_the_whole_forward(kind, text, leng
 @pytest.mark.parametrize(("kind", "text"), CAUSAL.values(), ids=CAUSAL)
 def test_a_causal_tower_reads_distinct_texts_up_to_the_longest(kind, text) -> None:
     found = trimmed(model_of(kind, text), texts(5, 9, 5, 3, 9, 5))
-    assert found.tokens.shape == (3, 12)
-    assert torch.equal(found.tokens[found.which], texts(5, 9, 5, 3, 9, 5)[:, :12])
+    assert found.tokens.shape == (3, 10)
+    assert torch.equal(found.tokens[found.which], texts(5, 9, 5, 3, 9, 5)[:, :10])
 
 
 @pytest.mark.parametrize(("kind", "text"), WHOLE.values(), ids=WHOLE)
