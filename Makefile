@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
+# A stage is a process: with no bytecode kept it compiles its imports anew, some 10 s of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test check format ui bench
 
