@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from pipeline.clip.products import products
 from pipeline.clip.store import Embeddings
@@ -26,6 +27,9 @@ BLOCK = 1024
 PARTNERS = 10
 """Pairs kept of each image with images after it, the nearest: a data set of one picture repeated
 would have N² otherwise."""
+
+CROWDED = 64
+"""Rows with more than that above the limit, looked at together."""
 
 
 class Found(NamedTuple):
@@ -78,8 +82,20 @@ def _pairs(
 def _above(
     cosines: np.ndarray, start: int, first: int, least: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows a < b of a block's pairs at or above `least`, and their cosines."""
-    one, two = np.nonzero(cosines >= least)
-    later = two + first > one + start
-    one, two = one[later], two[later]
+    """Rows a < b at or above `least`, of each a the nearest, and their cosines."""
+    rows, columns = (np.arange(length) for length in cosines.shape)
+    kept = (cosines >= least) & (columns + first > (rows + start)[:, None])
+    crowded = np.flatnonzero(kept.sum(axis=1) > PARTNERS)
+    for part in np.split(crowded, np.arange(CROWDED, len(crowded), CROWDED)):
+        kept[part] = _nearest(np.where(kept[part], cosines[part], -np.inf))
+    one, two = np.nonzero(kept)
     return np.stack([one + start, two + first], axis=1), cosines[one, two]
+
+
+def _nearest(cosines: np.ndarray) -> np.ndarray:
+    """Which are the `PARTNERS` largest of each of B rows, of equal ones the first: B×M booleans."""
+    last = torch.topk(torch.from_numpy(cosines), PARTNERS, dim=1).values[:, -1:].numpy()
+    above, equal = cosines > last, cosines == last
+    room = PARTNERS - above.sum(axis=1, keepdims=True)
+    found: np.ndarray = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    return found

@@ -1,5 +1,7 @@
 """Pictures that are the same to the model, beside a look at all pairs."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,31 @@ def test_a_picture_repeated_has_few_pairs_not_all(tmp_path):
     found = semantic.near(stored(tmp_path, np.ones((60, 3)) / 3**0.5), SPLITS, min_similarity=0.9)
     assert found.pairs.groupby("a").size().max() == semantic.PARTNERS
     assert len(found.pairs) == 50 * 10 + 45
+
+
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_of_many_alike_the_nearest_are_kept_of_equal_ones_the_first(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(semantic, "BLOCK", block)
+    monkeypatch.setattr(semantic, "CROWDED", 4)
+    vectors = unit(1 + 0.1 * np.random.default_rng(0).normal(size=(20, 8)))[np.arange(60) % 20]
+    found = semantic.near(stored(tmp_path, vectors), SPLITS, min_similarity=0.9)
+    cosines = vectors @ vectors.T
+    expected = [
+        (IDS[i], IDS[j])
+        for i in range(60)
+        for j in sorted(sorted(range(i + 1, 60), key=lambda j: (-cosines[i, j], j))[:10])
+    ]
+    assert list(zip(found.pairs.a, found.pairs.b, strict=True)) == expected
+
+
+def test_a_set_of_pictures_all_alike_needs_no_memory_for_all_its_pairs():
+    cosines = np.ones((256, 8192), dtype=np.float32)
+    tracemalloc.start()
+    rows, _ = semantic._above(cosines, 0, 256, 0.9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == 256 * semantic.PARTNERS
+    assert peak < 2 * cosines.nbytes  # two million pairs by their numbers alone are four times that
 
 
 def test_nothing_is_looked_for_where_it_is_off_or_too_much(tmp_path, monkeypatch):
