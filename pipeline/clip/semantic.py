@@ -66,7 +66,7 @@ def _pairs(
     for start, ours in images.blocks(BLOCK):
         best = [
             _above(products(ours, theirs), start, first, least)
-            for first, theirs in images.blocks(16 * BLOCK)
+            for first, theirs in images.blocks(4 * BLOCK)
             if first + len(theirs) > start
         ]
         rows = np.concatenate([part[0] for part in best])
