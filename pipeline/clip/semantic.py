@@ -86,7 +86,8 @@ def _above(
     rows, columns = (np.arange(length) for length in cosines.shape)
     kept = (cosines >= least) & (columns + first > (rows + start)[:, None])
     crowded = np.flatnonzero(kept.sum(axis=1) > PARTNERS)
-    for part in np.split(crowded, np.arange(CROWDED, len(crowded), CROWDED)):
+    for begin in range(0, len(crowded), CROWDED):
+        part = crowded[begin : begin + CROWDED]
         kept[part] = _nearest(np.where(kept[part], cosines[part], -np.inf))
     one, two = np.nonzero(kept)
     return np.stack([one + start, two + first], axis=1), cosines[one, two]
