@@ -8,6 +8,7 @@ from pipeline.params import FinetuneStage, load
 from pipeline.registry import bundle
 from pipeline.tracking import stage_run
 from pipeline.training.job import finetune
+from stages import finetune_rank
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
             checkpoints=paths.shared(paths.CHECKPOINTS),
             failed=paths.failed_folder("finetune"),
             crops=paths.shared(paths.CROPS),
+            each=finetune_rank.__name__,
         )
         bundle.save(paths.FINETUNED, tuned.clip, record=tuned.record)
         tuned.checkpoints.clear()

@@ -97,6 +97,11 @@ def described(device: torch.device, *, cpu_threads: int) -> dict[str, Any]:
     }
 
 
+def sharing() -> int:
+    """How many processes that do one thing share this machine, as torchrun tells each of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(psutil.Process().cpu_affinity() or [0])

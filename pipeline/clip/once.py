@@ -56,6 +56,8 @@ class Ways(NamedTuple):
         towers: `Towers` for embeddings, `Features` for features.
         key: all that moves a bit of a text's vector.
         cache: the folder of the embed stage's caches.
+        share: what this process computes of what is lacking; the others compute the rest.
+        meet: waits for them.
     """
 
     clip: Clip
@@ -63,6 +65,8 @@ class Ways(NamedTuple):
     key: Mapping[str, Any]
     batch_size: int
     cache: Path
+    share: work.Share
+    meet: Callable[[], None]
 
 
 def ways(
@@ -73,6 +77,8 @@ def ways(
     device: torch.device,
     cpu_threads: int,
     cache: Path,
+    share: work.Share,
+    meet: Callable[[], None],
 ) -> Ways:
     """The embed stage's own way, with OpenCLIP's pixels; `features`: up to the heads alone.
 
@@ -83,11 +89,12 @@ def ways(
         clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size
     )
     if not features:
-        return Ways(clip, Towers(clip, device=device, precision=precision), key, size, cache)
+        towers = Towers(clip, device=device, precision=precision)
+        return Ways(clip, towers, key, size, cache, share, meet)
     here = Path(__file__).parent
     code = sha256_text("\n".join(sha256_of(here / name) for name in ("heads.py", "once.py")))
     towers = Features(clip, device=device, precision=precision)
-    return Ways(clip, towers, key | {"features": code}, size, cache)
+    return Ways(clip, towers, key | {"features": code}, size, cache, share, meet)
 
 
 def images(way: Ways, image_ids: Iterable[str], places: Places) -> EmbeddingCache:
@@ -104,7 +111,7 @@ def images(way: Ways, image_ids: Iterable[str], places: Places) -> EmbeddingCach
         if failed:
             raise DataError(work.told(failed, places, way.cache / work.FAILED_FILE))
 
-    return _completed(known, sorted(set(image_ids)), "images", compute)
+    return _completed(known, sorted(set(image_ids)), "images", compute, way)
 
 
 def texts(way: Ways, captions: Iterable[str]) -> EmbeddingCache:
@@ -118,7 +125,7 @@ def texts(way: Ways, captions: Iterable[str]) -> EmbeddingCache:
             tokenize=way.clip.tokenizer, batch_size=way.batch_size, progress=progress,
         )  # fmt: skip
 
-    return _completed(known, sorted(by_id), "texts", compute)
+    return _completed(known, sorted(by_id), "texts", compute, way)
 
 
 def _completed(
@@ -126,10 +133,27 @@ def _completed(
     ids: list[str],
     unit: str,
     compute: Callable[[list[str], Progress], None],
+    way: Ways,
 ) -> EmbeddingCache:
+    if way.share.of > 1:
+        _complete(known, ids[way.share.number :: way.share.of], unit, compute)
+        way.meet()
+        known.refresh()
+        if not known.lacks(as_ids(ids)).any():
+            return known
+    # Of several, those whose cache is a folder that the others don't see.
+    _complete(known, ids, unit, compute)
+    return known
+
+
+def _complete(
+    known: EmbeddingCache,
+    ids: list[str],
+    unit: str,
+    compute: Callable[[list[str], Progress], None],
+) -> None:
     lacking = np.asarray(ids)[known.lacks(as_ids(ids))].tolist()
     there = len(ids) - len(lacking)
     with Progress(unit, total=len(ids), known=there, damaged=known.corrupt) as progress:
         compute(lacking, progress)
     known.refresh()
-    return known

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import sha256_bytes
+from pipeline.clip import device as devices
 from pipeline.clip.crops_cache import CropsCache
 from pipeline.clip.model import Clip
 from pipeline.data.images import open_image
@@ -48,11 +49,12 @@ class Crops:
     def __init__(self, clip: Clip, places: Places, *, cache: CropsCache | None = None) -> None:
         """`places` tells of each image's id where it lies."""
         self._crop, self._places, self._cache = clip.crop, places, cache
-        self._pool = ThreadPoolExecutor()
+        # As many threads as by default, and as much memory, for all processes together.
+        self._pool = ThreadPoolExecutor(min(32, devices.cores() // devices.sharing() + 4))
         self._kept: dict[str, Tensor] = {}
         self._coming: dict[str, Future[_Made]] = {}
         self._counting = threading.Lock()
-        available = psutil.virtual_memory().available
+        available = psutil.virtual_memory().available // devices.sharing()
         self._free = int(available * CACHE_SHARE)
         self._most = int(available * AHEAD_SHARE) // _bytes_of(
             clip.config["preprocess_cfg"]["size"]

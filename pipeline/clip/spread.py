@@ -7,48 +7,34 @@ all of them share; `dvc repro` then finds everything in the cache (docs/scale.md
 
 import datetime
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from pipeline import errors, paths
-from pipeline.clip import work
+from pipeline.clip import launch, work
 from pipeline.clip.cache import as_ids
-from pipeline.errors import ConfigError, DataError, ModelError
+from pipeline.errors import DataError, ModelError
 from pipeline.params import EmbedStage, load
 
 PATIENCE = datetime.timedelta(minutes=30)
 """For how long a process that is done waits for the others."""
 
 
-def processes() -> int:
-    """How many processes embed on this machine; ConfigError for a number that is none."""
-    asked = os.environ.get("CLIPTUNE_PROCESSES", "")
-    if asked:
-        if not asked.isdigit() or int(asked) < 1:
-            raise ConfigError(f"CLIPTUNE_PROCESSES is {asked!r}: set it to 1 or more, or leave it")
-        return int(asked)
-    chosen = os.environ.get("CLIPTUNE_DEVICE")
-    return max(torch.cuda.device_count(), 1) if not chosen else 1
-
-
 def everywhere() -> None:
     """Where several processes embed: start them on this work tree and wait until all are done.
 
-    Raises ModelError when one is lost; what was finished is kept for the next run.
+    Raises ModelError when one is lost, or else what it told; what was finished is kept for the next
+    run.
     """
-    count = processes()
+    count = launch.processes()
     if count == 1:
         return
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(count), "-m", "pipeline.clip.spread"]
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise ModelError(
-            f"one of {count} embedding processes was lost (its message stands above). What was "
+    lost = launch.run("pipeline.clip.spread", count=count)
+    if lost is not None:
+        raise lost.error or ModelError(
+            f"{lost.what} (what it said stands above), and the others were stopped. What they "
             "finished is kept: run `dvc repro` again, or with CLIPTUNE_PROCESSES=1"
         )
 
@@ -58,8 +44,16 @@ def main() -> None:
     number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if torch.cuda.is_available() and "CLIPTUNE_DEVICE" not in os.environ:
         os.environ["CLIPTUNE_DEVICE"] = f"cuda:{os.environ['LOCAL_RANK']}"
+    launch.end_with_parent()
+    with launch.reported():
+        _embed(number, count)
+
+
+def _embed(number: int, count: int) -> None:
     params = load(EmbedStage)
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    dist.init_process_group(
+        "gloo", init_method=launch.joined_by(), rank=number, world_size=count, timeout=PATIENCE
+    )
     try:
         cache = paths.shared(paths.EMBEDDED)
         job = work.prepare(

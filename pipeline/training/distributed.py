@@ -24,12 +24,18 @@ BUCKET = 8 * 2**20
 """Gradients in one all-reduce, at most, unless a single weight has more."""
 
 
+def _nobody() -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class World:
     """Which process this is, of how many; with several, torch.distributed is initialised."""
 
     rank: int
     size: int
+    asked: Callable[[], int] = _nobody
+    """The number of the signal that asked this process to end, or 0."""
 
 
 ALONE = World(rank=0, size=1)

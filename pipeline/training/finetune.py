@@ -106,7 +106,7 @@ def fit(
         )  # fmt: skip
         examine = partial(
             validate, clip, val, crops, params=params, loss=learner.loss, recalls=recalls,
-            device=device, known=known,
+            device=device, known=known, world=world,
         )  # fmt: skip
         try:
             if not ledger.restore():
@@ -116,6 +116,7 @@ def fit(
                 log(row, int(row["epoch"]) * per_epoch)
             while len(at.history) <= params.epochs and not _tired(ledger, params.patience):
                 name = f"epoch {len(at.history)}/{params.epochs}"
+                quiet = True if world.rank else None
                 optim.train_mode(model, freeze_batch_norm=params.freeze_batch_norm)
                 order = batches.epoch(
                     images, batch_size=params.batch_size, seed=seed, number=len(at.history)
@@ -126,7 +127,7 @@ def fit(
                 )  # fmt: skip
                 for rows in (
                     bar := tqdm(
-                        order, name, per_epoch, initial=len(at.losses), leave=False, disable=None
+                        order, name, per_epoch, initial=len(at.losses), leave=False, disable=quiet
                     )
                 ):
                     with held():
@@ -190,11 +191,12 @@ class _Stepper:
         except (RuntimeError, MemoryError) as error:
             if not health.is_lack_of_memory(error):
                 raise
-            most = self._params.micro_batch or len(rows)
+            most = self._params.micro_batch or -(-len(rows) // self._world.size)
             raise self._stopped(
                 f"no memory left for {most} pairs at once",
                 f"set finetune.micro_batch to {max(most // 2, 1)}: the gradient stays the same",
                 rows,
+                met=False,
             ) from error
         at = self._ledger.at
         wrong = health.trouble(
@@ -205,6 +207,7 @@ class _Stepper:
                 f"{wrong}, at learning rate {rate:.2g}",
                 "lower finetune.lr or raise finetune.warmup",
                 rows,
+                met=True,
             )
         self._optimizer.step()
         self._towards.pull(rate)
@@ -228,12 +231,13 @@ class _Stepper:
         norm = torch.nn.utils.clip_grad_norm_(weights, self._params.grad_clip)
         return loss.item(), norm.item()
 
-    def _stopped(self, what: str, remedy: str, rows: batches.Rows) -> TrainingError:
-        self._ledger.keep_at_once(failed=True)
+    def _stopped(self, what: str, remedy: str, rows: batches.Rows, *, met: bool) -> TrainingError:
+        """All processes `met` here: loss and norm are the same in all. Memory lacks in one."""
+        self._ledger.keep_at_once(failed=True, met=met)
+        folder = self._failed if self._world.rank == 0 or not met else None
         return health.stopped(
-            what, remedy, step=self._ledger.at.step + 1, rows=self._train.iloc[rows],
-            folder=self._failed,
-        )  # fmt: skip
+            what, remedy, step=self._ledger.at.step + 1, rows=self._train.iloc[rows], folder=folder
+        )
 
 
 def _backward(learner: Learner, rows: batches.Rows, *, micro_batch: int | None) -> Tensor:

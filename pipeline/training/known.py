@@ -7,6 +7,7 @@ Shapes: B items of a batch, N items, F width of a tower's features, D width of a
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +18,14 @@ from torch import Tensor
 
 from pipeline.artifacts import sha256_text
 from pipeline.clip import device as devices
-from pipeline.clip import heads, once
+from pipeline.clip import heads, once, work
 from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.embed import Matrix
 from pipeline.clip.model import Clip
 from pipeline.data.places import Places
 from pipeline.params import FinetuneParams
-from pipeline.training import methods
+from pipeline.training import methods, together
+from pipeline.training.distributed import ALONE, World
 from pipeline.training.resting import resting
 
 BLOCK = 4096
@@ -83,13 +85,14 @@ def known(
     device: torch.device,
     cpu_threads: int,
     cache: Path,
+    world: World = ALONE,
 ) -> Known:
     """Compute what `params` let be known of `pairs`, unless `cache` holds it, and keep it there.
 
     With `method: head` both towers' features, with `lit` the embeddings of a tower locked whole,
     else nothing. Call it while the model is as it was loaded: what `cache` holds goes by the hash
     of its files. Vectors are in training's own precision. In bf16 the weights themselves are, which
-    rounds elsewhere than autocast does.
+    rounds elsewhere than autocast does. Several processes share the work.
 
     Raises ConfigError and ModelError as `methods.prepared` does, before anything is computed, and
     DataError for images that can't be decoded.
@@ -103,7 +106,7 @@ def known(
     precision = devices.training_precision(device, params.precision)
     way = once.ways(
         clip, features=head, precision=precision, device=device, cpu_threads=cpu_threads,
-        cache=cache,
+        cache=cache, share=work.Share(world.rank, world.size), meet=partial(together.meet, world),
     )  # fmt: skip
 
     def table(vectors: EmbeddingCache, tower: str, id_of: Callable[[str], str]) -> Table:

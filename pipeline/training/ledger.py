@@ -15,6 +15,7 @@ from torch import Tensor, nn, optim
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError, TrainingError
+from pipeline.training import together
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.distributed import World
@@ -111,7 +112,9 @@ class Ledger:
             for name, tensor in found.tensors.items()
             if name.startswith(_BEST)
         }
-        tqdm.write(f"goes on at step {self.at.step + 1}, from a checkpoint")
+        then = found.state["processes"]
+        other = "" if then == self._world.size else f" of {then} processes, now {self._world.size}"
+        tqdm.write(f"goes on at step {self.at.step + 1}, from a checkpoint{other}")
         return True
 
     def begin_step(self) -> None:
@@ -119,19 +122,29 @@ class Ledger:
         self._rng = rng_state()
 
     def keep_when_due(self) -> None:
-        """A checkpoint, if the last one is old enough; between steps."""
+        """A checkpoint, if the last one is old enough; between steps.
+
+        Several processes end here, all of them, with SystemExit, when one was asked to.
+        """
         if self._checkpoints is None:
             return
         due = time.monotonic() - self._last >= max(self._every, SHARE * self._took)
-        if self._first_says(due):
+        first = due and self._world.rank == 0
+        says = [int(first), self._world.asked()]
+        keep, stop = together.most(says, self._world, self._device())
+        if keep or stop:
             self._keep(self._checkpoints)
+        if stop:
+            tqdm.write(f"step {self.at.step} is kept: the same training goes on from there")
+            raise SystemExit(128 + stop)
 
-    def keep_at_once(self, *, failed: bool = False) -> None:
+    def keep_at_once(self, *, failed: bool = False, met: bool = False) -> None:
         """A checkpoint of the last whole step, now; the step under way `failed` or has not begun.
 
-        With several processes nothing happens: they can't meet any more when one is to end.
+        With several processes nothing happens unless all have `met` here: one alone can't.
         """
-        if self._checkpoints is None or self._world.size > 1 or not self.at.history:
+        alone = self._world.size > 1 and not met
+        if self._checkpoints is None or alone or not self.at.history:
             return
         if failed:
             set_rng(self._rng)
@@ -167,14 +180,6 @@ class Ledger:
             for rng, part in zip(found, parts, strict=True):
                 rng[name] = part.cpu()
         return list(found)
-
-    def _first_says(self, flag: bool) -> bool:
-        """What process 0 says, in all of them."""
-        if self._world.size == 1:
-            return flag
-        said = torch.tensor([int(flag)], device=self._device())
-        dist.broadcast(said, src=0)
-        return bool(said.item())
 
     def _agree(self, step: int) -> None:
         if self._world.size == 1:

@@ -70,7 +70,8 @@ def unpack(
 ) -> dict[str, Any]:
     """Put what `pack` took back into model, optimiser, `ema` and generators; return `state`.
 
-    Model and optimiser are built as they were, moved to device and memory format before.
+    Model and optimiser are built as they were, moved to device and memory format before. A process
+    that there was not then keeps its generators.
 
     Raises TrainingError where the checkpoint is of something else; nothing is changed then.
     """
@@ -79,12 +80,6 @@ def unpack(
     _check("weights", weights, model.state_dict())
     _check("averaged weights", averaged, ema or {})
     _check_groups(checkpoint, optimizer, live)
-    rng = _below(f"rng.{process}", checkpoint.tensors)
-    if not rng:
-        raise TrainingError(
-            f"the checkpoint of step {checkpoint.step} is of {checkpoint.state['processes']} "
-            f"processes, and this is number {process}: start as many as then"
-        )
     model.load_state_dict(weights)
     with torch.no_grad():
         for name, average in (ema or {}).items():
@@ -98,7 +93,9 @@ def unpack(
             ],
         }
     )
-    set_rng(rng)
+    rng = _below(f"rng.{process}", checkpoint.tensors)
+    if rng:
+        set_rng(rng)
     found: dict[str, Any] = checkpoint.state["caller"]
     return found
 

@@ -1,8 +1,11 @@
-"""Signals that end a process wait while a step changes the weights, so that none is half taken."""
+"""Signals that end a process wait while a step changes the weights, so that none is half taken.
+
+With several processes each hears of it at another moment: it is noted, and all end after one step.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -34,3 +37,23 @@ def held() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
+
+
+@contextmanager
+def noted() -> Iterator[Callable[[], int]]:
+    """Inside, signals that end a process are noted and nothing else: yields which came, or 0."""
+    came = [0]
+
+    def note(number: int, _: FrameType | None) -> None:
+        came[0] = number
+
+    previous = {
+        number: signal.signal(number, note)
+        for number in SIGNALS
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
+    try:
+        yield lambda: came[0]
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -4,6 +4,7 @@ Shapes: N images, M texts, D width of an embedding.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,9 @@ from pipeline.clip.losses import LossName, info_nce, positives, sigmoid
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import caption_key
-from pipeline.training import batches
+from pipeline.training import batches, together
 from pipeline.training.auto import Settled
+from pipeline.training.distributed import ALONE, World, gather
 from pipeline.training.known import NOTHING, Known
 
 Recalls = Callable[[Matrix, Matrix, batches.Rows], Mapping[str, float]]
@@ -34,32 +36,55 @@ def validate(
     recalls: Recalls,
     device: torch.device,
     known: Known = NOTHING,
+    world: World = ALONE,
 ) -> dict[str, float]:
-    """Loss on each image with its first caption, retrieval on all captions, and the scale."""
+    """Loss on each image with its first caption, retrieval on all captions, and the scale.
+
+    Several processes share out the towers' work; what process 0 makes of it holds in all of them.
+    """
     owner, ids = pd.factorize(val["image_id"], sort=True)
     size = params.batch_size
     captions = list(val["caption"])
     clip.model.eval()
     with devices.autocast(device, params.precision):
-        images = (
-            embed_images(clip, crops, list(ids), batch_size=size, device=device)
+        images = _of_all(
+            partial(embed_images, clip, crops, batch_size=size, device=device)
             if known.images is None
-            else known.images.all(list(ids))
-        )
-        texts = (
-            embed_texts(clip, captions, batch_size=size, device=device)
+            else known.images.all,
+            list(ids), world, device,
+        )  # fmt: skip
+        texts = _of_all(
+            partial(embed_texts, clip, batch_size=size, device=device)
             if known.texts is None
-            else known.texts.all(captions)
-        )
+            else known.texts.all,
+            captions, world, device,
+        )  # fmt: skip
+    if world.rank > 0:
+        found: dict[str, float] = together.told(None, world, device)
+        return found
     first = np.unique(owner, return_index=True)[1]
     scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[operator]
     bias = clip.model.logit_bias.detach().cpu() if loss == "sigmoid" else None  # type: ignore[operator]
     keys = batches.codes(val["caption"].map(caption_key))[first]
-    return {
+    found = {
         "val_loss": _loss_in_blocks(images, texts[first], scale, bias, keys, size=size),
         "logit_scale": scale.item(),
         **{f"val_{name}": value for name, value in recalls(images, texts, owner).items()},
     }
+    together.told(found, world, device)
+    return found
+
+
+def _of_all(
+    embed: Callable[[list[str]], Matrix], items: list[str], world: World, device: torch.device
+) -> Matrix:
+    """N items → N×D, of which each process embeds a part; too few to share out, each does all."""
+    if world.size == 1 or len(items) < world.size:
+        return embed(items)
+    own = np.array_split(np.arange(len(items)), world.size)[world.rank]
+    mine = torch.from_numpy(embed(items[own[0] : own[-1] + 1]))
+    joined: Matrix = gather(mine.to(device), world).cpu().numpy()
+    return joined
 
 
 def _loss_in_blocks(

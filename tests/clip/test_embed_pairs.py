@@ -283,7 +283,7 @@ def test_a_lost_process_is_told_and_the_next_run_completes(project, monkeypatch)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(ModelError, match="one of 2 embedding processes was lost"):
+    with pytest.raises(ModelError, match=r"process 1 of 2 was killed \(SIGKILL"):
         everywhere()
     killer.join()
     assert project.embed(cache=".cliptune/embeddings") == expected

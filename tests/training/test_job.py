@@ -23,6 +23,7 @@ from pipeline.training.job import Finetuned, finetune
 def selected(pictures: Path, tiny: Clip, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A work tree with a base model, and 16 pairs: 12 to train on, 4 to choose the epoch by."""
     monkeypatch.chdir(pictures)
+    monkeypatch.setenv("CLIPTUNE_PROCESSES", "1")
     bundle.save(Path("models/base"), tiny, record={})
     rows = pd.read_csv("captions.csv")
     frame = rows.assign(
@@ -44,6 +45,7 @@ def run(selected: Path, params: FinetuneParams) -> tuple[Finetuned, list[Scores]
         recalls=recalls, log=lambda scores, step: logged.append(scores),
         history_file=Path("history.csv"), cache=Path("vectors"), crops=Path("crops"),
         checkpoints=Path("checkpoints"), failed=Path("failed"),
+        each="nobody",
     )  # fmt: skip
     return tuned, logged
 
