@@ -142,6 +142,7 @@ class FinetuneParams(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     weight_decay: NotNegative | Auto
     toward_base: Annotated[float, Field(ge=0)]
+    distil: NotNegative
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     warmup: LessThanAll | Auto
@@ -149,6 +150,8 @@ class FinetuneParams(Section):
     spike: Annotated[float, Field(gt=1)] | None
     augment: AugmentParams | None
     precision: Literal["auto", "fp32", "bf16"]
+    checkpoint_activations: bool
+    compile: bool
     freeze_batch_norm: bool
     deterministic: bool
     best_by: Literal["loss", "retrieval"]

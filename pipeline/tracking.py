@@ -10,6 +10,7 @@ tracking_session.py   which execution a stage belongs to; how it ends with it
 tracking_runs.py      the tags of a run and the run of the execution
 tracking_store.py     the store, or the spool while it does not answer
 tracking_sink.py      sending, in a thread; the journal when the store dies
+tracking_system.py    samples of the machine while a stage runs
 tracking_views.py     what the UI shows first
 recording.py          the stage `record`, which completes the run of the execution
 
@@ -44,6 +45,7 @@ from pipeline.tracking_runs import (
 from pipeline.tracking_session import current_session, stoppable
 from pipeline.tracking_sink import Sink
 from pipeline.tracking_store import Connection, connect, main_tree, redact, spool
+from pipeline.tracking_system import sampled
 
 
 class StageRun:
@@ -118,7 +120,8 @@ def stage_run(stage: str, params: Section) -> Iterator[StageRun]:
             logged = flat(params.model_dump(mode="json", by_alias=True), joint=".")
             inputs = _inputs(origin, stage)
             _send_origin(sink, origin, run=run, parent=parent, params=logged, inputs=inputs)
-            yield own
+            with sampled(sink, run=run):
+                yield own
             own.found[f"{stage}/seconds"] = round(time.time() - started, 3)
             own.log({"seconds": own.found[f"{stage}/seconds"]}, step=0)
             sink.flush()

@@ -48,7 +48,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def training_precision(device: torch.device, asked: str) -> Literal["fp32", "bf16"]:
-    """The precision of training: as asked; auto is bf16 on a GPU that has it, fp32 elsewhere."""
+    """The precision of training: as asked; auto is bf16 on a GPU that has it, fp32 elsewhere.
+
+    On a CPU auto does not look for units: a run in CI would train in another precision from one
+    hired machine to the next.
+    """
     bf16 = asked == "bf16" or (
         asked == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
     )
@@ -62,13 +66,16 @@ def precision(device: torch.device, asked: str) -> Literal["fp32", "bf16", "fp16
     """
     if asked == "fp16":
         require_gpu(device, "embed.precision is fp16")
-    if device.type == "cpu":
-        units = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    else:
-        units = torch.cuda.is_bf16_supported(including_emulation=False)
     if asked == "auto":
-        return "bf16" if units else "fp32"
+        return "bf16" if has_bf16_units(device) else "fp32"
     return asked  # type: ignore[return-value]
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the device computes in bf16, rather than take it apart into fp32."""
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def require_gpu(device: torch.device, what: str) -> None:

@@ -129,6 +129,17 @@ def _depths(tower: nn.Module) -> tuple[dict[str, int], int]:
     return {name: depth(name) for name in names}, len(prefixes)
 
 
+def stack(tower: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, which are alike, or of the one inside a tower; else none."""
+    modules = dict(tower.named_modules())
+    for path in _STACKS:
+        for place in (path, path.removeprefix("transformer.")):
+            found = modules.get(place)
+            if isinstance(found, (nn.ModuleList, nn.Sequential)) and len(found):
+                return list(found.children())
+    return []
+
+
 def _blocks(tower: nn.Module) -> list[str]:
     """Names of a tower's blocks, lowest first; none where they can't be told."""
     modules = dict(tower.named_modules())

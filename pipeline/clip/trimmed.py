@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from pipeline.clip.towers import read_lengths, shortened
 
+EVEN = 16
+"""Tokens: a context of 77 has five lengths then."""
+
 
 class Texts(NamedTuple):
     """A batch of texts without what repeats.
@@ -32,13 +35,17 @@ class Texts(NamedTuple):
         return Texts(*(part.to(device, non_blocking=True) for part in self))
 
 
-def trimmed(model: nn.Module, tokens: Tensor) -> Texts:
+def trimmed(model: nn.Module, tokens: Tensor, *, even: bool = False) -> Texts:
     """Tokens B×L → the distinct texts, all cut to what `model` reads of the longest.
+
+    `even`: all B of them, cut to a multiple of `EVEN` tokens, so that few shapes occur.
 
     Call it where the tokens come from, on the host: on a GPU it would wait for the device. Towers
     that look at the whole text get the whole text.
     """
     longest = int(read_lengths(model, tokens).max())
+    if even:
+        return Texts(tokens[:, : -(-longest // EVEN) * EVEN], torch.arange(len(tokens)))
     return Texts(*torch.unique(tokens[:, :longest], dim=0, return_inverse=True))
 
 

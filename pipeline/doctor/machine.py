@@ -1,6 +1,7 @@
 """The base model and the device, told: facts, and what will hurt."""
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 
 from pipeline.doctor.findings import Fact, Finding, Look, percent, size_of
@@ -53,6 +54,8 @@ def _of_device(settings: Settings, device: Device) -> Look:
     if device.memory is not None and device.free is not None:
         name = f"{name}, {size_of(device.memory)} ({size_of(device.free)} free)"
     precision = "bf16" if uses_bf16(settings, device) else "fp32"
+    if precision == "fp32" and device.kind == "cpu" and device.bf16:
+        precision = "fp32; finetune.precision bf16 may be faster: this CPU has units for it"
     facts = [
         Fact("device", "computes on", name, device.kind),
         Fact("device", "trains in", precision),
@@ -76,7 +79,8 @@ def _cut(settings: Settings, cut: float, context: int) -> Iterator[Finding]:
 
 def _settings(settings: Settings, device: Device, cores: int) -> Iterator[Finding]:
     finetune, embed, threads = settings.finetune, settings.embed, settings.cpu_threads
-    if embed is not None and device.kind != "cuda":
+    gpu = device.kind == "cuda"
+    if embed is not None and not gpu:
         for key, value, other in (
             ("precision", embed.precision, "fp16"),
             ("decoder", embed.decoder, "nvjpeg"),
@@ -88,6 +92,10 @@ def _settings(settings: Settings, device: Device, cores: int) -> Iterator[Findin
     if finetune is not None and finetune.precision == "bf16" and not device.bf16:
         problem = f"this {device.kind.upper()} has no fast bf16: slower than fp32"
         yield Finding("hurts", "finetune.precision", "bf16", problem, "set it to auto")
+    compiler = os.environ.get("CXX") or "g++"
+    if finetune is not None and finetune.compile and shutil.which(compiler) is None:
+        problem = f"there is no C++ compiler here ({compiler}): finetune stops"
+        yield Finding("stops", "finetune.compile", True, problem, "install g++, or set it to false")
     if threads is not None and threads > cores:
         problem = f"more threads than the {cores} cores here: slower"
         yield Finding("hurts", "cpu_threads", threads, problem, f"set it to {cores}")

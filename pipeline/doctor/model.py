@@ -94,7 +94,8 @@ def device() -> Device | Finding:
         asked = os.environ["CLIPTUNE_DEVICE"]
         return Finding("stops", "CLIPTUNE_DEVICE", asked, str(error), "unset it, or set it to cpu")
     if chosen.type != "cuda":
-        return Device(chosen.type, "", None, None, bf16=False)
+        units = chosen.type == "cpu" and devices.has_bf16_units(chosen)
+        return Device(chosen.type, "", None, None, bf16=units)
     free, total = torch.cuda.mem_get_info(chosen)
     name = torch.cuda.get_device_name(chosen)
     return Device("cuda", name, total, free, bf16=torch.cuda.is_bf16_supported())
@@ -202,6 +203,10 @@ def _shape(model: nn.Module, finetune: FinetuneParams | None) -> tuple[Shape, li
         return whole, []
     try:
         with methods.prepared(model, finetune, seed=0):
+            pass
+        # What is computed anew leaves no trace on the meta device: `memory` has a share for it.
+        kept = finetune.model_copy(update={"checkpoint_activations": False})
+        with methods.prepared(model, kept, seed=0):
             found = _measured(model, parameters, _heads if finetune.method == "head" else _whole)
             return replace(found, largest=whole.largest), []
     except CliptuneError as error:

@@ -94,7 +94,10 @@ class Base:
 
 @dataclass(frozen=True)
 class Device:
-    """What computes: `memory` and `free` in bytes; both None on a CPU, which has the host's."""
+    """What computes: `memory` and `free` in bytes; both None on a CPU, which has the host's.
+
+    `bf16`: whether it computes in bf16, which `finetune.precision: auto` takes on a GPU alone.
+    """
 
     kind: str
     name: str

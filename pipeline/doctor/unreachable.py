@@ -136,6 +136,8 @@ def _of_method(params: FinetuneParams) -> Iterator[Idle]:
         still = why if params.method == "head" else "finetune.lock.image is all"
         looked_up = f"{still}, so the image tower runs once, on pictures as they are"
         yield Idle("finetune.augment", value, looked_up)
+    if params.checkpoint_activations and params.method == "head":
+        yield Idle("finetune.checkpoint_activations", True, f"{why}: no tower runs in training")
     if params.method != "lora":
         yield Idle("finetune.lora", f"rank {lora.rank}", why, meant=False)
     if params.method != "lit":

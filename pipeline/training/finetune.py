@@ -26,10 +26,12 @@ from pipeline.training import batches, gradcache, health, methods, optim, rates
 from pipeline.training.auto import Settled
 from pipeline.training.average import Average
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.compiling import compiled
 from pipeline.training.distributed import ALONE, World, average_gradients, mean
 from pipeline.training.known import NOTHING, Known
 from pipeline.training.learner import Learner, coded
 from pipeline.training.ledger import Ledger
+from pipeline.training.showing import Steps
 from pipeline.training.stopping import held
 from pipeline.training.validate import Recalls, validate
 
@@ -90,12 +92,12 @@ def fit(
     # Convolutions train 1.6 × as fast in this layout on a CPU; it is undone at the end, because
     # their last digits differ from those that plain OpenCLIP computes.
     model = clip.model.to(device).to(memory_format=torch.channels_last)
-    with methods.prepared(model, params, seed=seed):
+    with methods.prepared(model, params, seed=seed), compiled(model, wanted=params.compile):
         learner = Learner(
             clip, coded(train), crops, augment=params.augment, seed=seed,
             precision=params.precision,
             loss=methods.loss_of(model, params.loss), same_label=params.same_label,
-            device=device, world=world, known=known,
+            device=device, world=world, known=known, even=params.compile,
         )  # fmt: skip
         optimizer = rates.optimizer(model, params)
         average = Average(model, decay=params.ema)
@@ -116,7 +118,6 @@ def fit(
                 log(row, int(row["epoch"]) * per_epoch)
             while len(at.history) <= params.epochs and not _tired(ledger, params.patience):
                 name = f"epoch {len(at.history)}/{params.epochs}"
-                quiet = True if world.rank else None
                 optim.train_mode(model, freeze_batch_norm=params.freeze_batch_norm)
                 order = batches.epoch(
                     images, batch_size=params.batch_size, seed=seed, number=len(at.history)
@@ -125,14 +126,15 @@ def fit(
                     islice(order, len(at.losses), None),
                     number=len(at.history), part=world.rank, of=world.size,
                 )  # fmt: skip
-                for rows in (
-                    bar := tqdm(
-                        order, name, per_epoch, initial=len(at.losses), leave=False, disable=quiet
-                    )
-                ):
+                after = (params.epochs - len(at.history)) * per_epoch
+                shown = Steps(
+                    order, name, done=len(at.losses), of=per_epoch, after=after,
+                    quiet=world.rank > 0,
+                )  # fmt: skip
+                for rows in shown:
                     with held():
                         step = stepper.take(rows)
-                    bar.set_postfix(loss=f"{step.loss:.3f}")
+                    shown.took(step.loss)
                     log(_curve(step, len(rows), model, device), at.step)
                     ledger.keep_when_due()
                 with average.applied():

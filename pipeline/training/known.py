@@ -6,6 +6,7 @@ gradients are those of the forward pass; tests/training/test_known.py says so.
 Shapes: B items of a batch, N items, F width of a tower's features, D width of an embedding.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,11 @@ from pipeline.clip.model import Clip
 from pipeline.data.places import Places
 from pipeline.params import FinetuneParams
 from pipeline.training import methods, together
+from pipeline.training.distil import Pull, Target
 from pipeline.training.distributed import ALONE, World
-from pipeline.training.resting import resting
+from pipeline.training.resting import pulled, resting
+
+Project = Callable[[Tensor], Tensor] | None
 
 BLOCK = 4096
 """Items at once where no gradient is asked for."""
@@ -40,7 +44,7 @@ class Table:
         vectors: EmbeddingCache,
         *,
         id_of: Callable[[str], str],
-        project: Callable[[Tensor], Tensor] | None,
+        project: Project,
         device: torch.device,
         precision: str,
     ) -> None:
@@ -66,10 +70,15 @@ class Table:
 
 
 class Known(NamedTuple):
-    """The towers that need no forward pass; None: that one does. Texts go by their caption."""
+    """The towers that need no forward pass; None: that one does. Texts go by their caption.
+
+    Attributes:
+        pull: toward what the base gives, for towers that move; None: they go where they like.
+    """
 
     images: Table | None
     texts: Table | None
+    pull: Pull | None = None
 
 
 NOTHING = Known(None, None)
@@ -90,15 +99,16 @@ def known(
     """Compute what `params` let be known of `pairs`, unless `cache` holds it, and keep it there.
 
     With `method: head` both towers' features, with `lit` the embeddings of a tower locked whole,
-    else nothing. Call it while the model is as it was loaded: what `cache` holds goes by the hash
-    of its files. Vectors are in training's own precision. In bf16 the weights themselves are, which
-    rounds elsewhere than autocast does. Several processes share the work.
+    with `distil` the base's embeddings, toward which towers that move are pulled; else nothing.
+    Call it while the model is as it was loaded: what `cache` holds goes by the hash of its files.
+    Vectors are in training's own precision. In bf16 the weights themselves are, which rounds
+    elsewhere than autocast does. Several processes share the work.
 
     Raises ConfigError and ModelError as `methods.prepared` does, before anything is computed, and
     DataError for images that can't be decoded.
     """
-    towers = resting(params)
-    if not towers:
+    towers, moving = resting(params), pulled(params)
+    if not towers and not moving:
         return NOTHING
     head = params.method == "head"
     with methods.prepared(clip.model, params, seed=seed):
@@ -109,15 +119,30 @@ def known(
         cache=cache, share=work.Share(world.rank, world.size), meet=partial(together.meet, world),
     )  # fmt: skip
 
-    def table(vectors: EmbeddingCache, tower: str, id_of: Callable[[str], str]) -> Table:
-        project = heads.head_of(clip.model, tower).project if head else None
+    clip.model.to(device)
+    # The base's heads, before they train.
+    starts = {
+        tower: copy.deepcopy(heads.head_of(clip.model, tower).project) for tower in towers if head
+    }
+
+    def table(vectors: EmbeddingCache, id_of: Callable[[str], str], project: Project) -> Table:
         return Table(
             vectors, id_of=id_of, project=project, device=device, precision=params.precision
         )
 
-    return Known(
-        table(once.images(way, pairs["image_id"], places), "image", str)
-        if "image" in towers
-        else None,
-        table(once.texts(way, pairs["caption"]), "text", sha256_text) if "text" in towers else None,
-    )
+    def tables(
+        tower: str, id_of: Callable[[str], str], vectors: Callable[[], EmbeddingCache]
+    ) -> tuple[Table | None, Target | None]:
+        """What training looks up of a tower, and what its embeddings are pulled toward."""
+        if tower not in towers | moving:
+            return None, None
+        found = vectors()
+        project = heads.head_of(clip.model, tower).project if head else None
+        seen = table(found, id_of, project) if tower in towers else None
+        base = table(found, id_of, starts.get(tower)).of if tower in moving else None
+        return seen, base
+
+    images, base_images = tables("image", str, lambda: once.images(way, pairs["image_id"], places))
+    texts, base_texts = tables("text", sha256_text, lambda: once.texts(way, pairs["caption"]))
+    pull = Pull(params.distil, base_images, base_texts) if moving else None
+    return Known(images, texts, pull)

@@ -76,14 +76,18 @@ class Learner:
         device: torch.device,
         world: World,
         known: Known = NOTHING,
+        even: bool = False,
     ) -> None:
-        """Learn from `data`; nothing is moved or changed here. What is `known` is looked up."""
+        """Learn from `data`; nothing is moved or changed here. What is `known` is looked up.
+
+        `even`: texts come in few shapes, for towers that are compiled for each.
+        """
         self._clip, self._data = clip, data
         self.pictures = Pictures(
             crops, data.image_ids, augment, seed=seed, ahead=known.images is None
         )
         self._precision, self._same_label = precision, same_label
-        self._world, self._known = world, known
+        self._world, self._known, self._even = world, known, even
         self.device, self.loss = device, loss
 
     @property
@@ -104,7 +108,7 @@ class Learner:
         if self._known.texts is not None:
             return self._known.texts.of(self._data.captions[rows])
         tokens = self._clip.tokenizer(list(self._data.captions[rows]))
-        texts = trimmed(self.model, tokens).to(self.device)
+        texts = trimmed(self.model, tokens, even=self._even).to(self.device)
         with devices.autocast(self.device, self._precision):
             return encode_text(self.model, texts).float()
 
@@ -116,7 +120,7 @@ class Learner:
             caption[rows].to(self.device),
             None if label is None else label[rows].to(self.device),
         )
-        return share(
+        loss = share(
             self.loss,
             image_BD,
             text_BD,
@@ -127,3 +131,9 @@ class Learner:
             world=self._world,
             block=BLOCK,
         )
+        if self._known.pull is None:
+            return loss
+        return loss + self._known.pull.share(
+            image_BD, text_BD, image_ids=self._data.image_ids[rows],
+            captions=self._data.captions[rows], world=self._world,
+        )  # fmt: skip

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from pipeline.clip import device as devices
 from pipeline.clip.model import Clip
 from pipeline.clip.tokens import TokenCounter
 from pipeline.errors import ModelError
 from pipeline.params import FinetuneParams
-from pipeline.training import auto, preflight
+from pipeline.training import auto, compiling, preflight
 from pipeline.training.auto import Settled
 from pipeline.training.batches import codes
 from pipeline.training.learner import coded
@@ -23,10 +24,13 @@ def ready(
 ) -> Settled:
     """What to train with; `tell` gets a line for what was chosen and one for each doubt.
 
-    Nothing of the model is moved or changed. Raises TrainingError where this can't work.
+    Nothing of the model is moved or changed. Raises TrainingError where this can't work, and
+    ConfigError where torch can't compile and should.
     """
     parameters = sum(weight.numel() for weight in clip.model.parameters())
     images = int(train["image_id"].nunique())
+    if asked.compile:
+        compiling.need(devices.choose())
     settled = auto.settled(asked, images=images, parameters=parameters)
     if chosen := auto.chosen(asked, settled):
         tell(f"chosen for {images:,} pictures, method {asked.method}: {auto.shown(chosen)}")

@@ -11,6 +11,7 @@ from pipeline.clip.losses import LossName
 from pipeline.errors import ConfigError
 from pipeline.params import FinetuneParams
 from pipeline.training import locking
+from pipeline.training.recompute import recomputed
 
 
 @contextmanager
@@ -32,7 +33,8 @@ def prepared(model: nn.Module, params: FinetuneParams, *, seed: int) -> Iterator
             locking.lock(model, image=params.lock.image, text=params.lock.text)
         if params.method == "head":
             locking.lock_below_heads(model)
-        yield
+        with recomputed(model, params):
+            yield
     finally:
         adapters.merge(model)
         for weight, trained in weights:

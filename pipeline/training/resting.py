@@ -14,3 +14,11 @@ def resting(params: FinetuneParams) -> frozenset[str]:
         return frozenset()
     extents = {"image": params.lock.image, "text": params.lock.text}
     return frozenset(tower for tower, extent in extents.items() if extent == "all")
+
+
+def pulled(params: FinetuneParams) -> frozenset[str]:
+    """The towers whose embeddings move, and are pulled toward the base's by `distil`."""
+    if not params.distil:
+        return frozenset()
+    still = frozenset() if params.method == "head" else resting(params)
+    return frozenset({"image", "text"}) - still

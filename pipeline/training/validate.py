@@ -17,7 +17,7 @@ from pipeline.clip.losses import LossName, info_nce, positives, sigmoid
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.data.pairs import caption_key
-from pipeline.training import batches, together
+from pipeline.training import batches, compiling, together
 from pipeline.training.auto import Settled
 from pipeline.training.distributed import ALONE, World, gather
 from pipeline.training.known import NOTHING, Known
@@ -40,13 +40,15 @@ def validate(
 ) -> dict[str, float]:
     """Loss on each image with its first caption, retrieval on all captions, and the scale.
 
+    With a pull toward the base, also how far embeddings are from the base's; the loss is without.
     Several processes share out the towers' work; what process 0 makes of it holds in all of them.
     """
     owner, ids = pd.factorize(val["image_id"], sort=True)
     size = params.batch_size
     captions = list(val["caption"])
     clip.model.eval()
-    with devices.autocast(device, params.precision):
+    # What is told of a model is told of its weights as they are, whatever it trains in.
+    with devices.autocast(device, "fp32"), compiling.plain(wanted=params.compile):
         images = _of_all(
             partial(embed_images, clip, crops, batch_size=size, device=device)
             if known.images is None
@@ -66,10 +68,15 @@ def validate(
     scale = clip.model.logit_scale.detach().exp().cpu()  # type: ignore[operator]
     bias = clip.model.logit_bias.detach().cpu() if loss == "sigmoid" else None  # type: ignore[operator]
     keys = batches.codes(val["caption"].map(caption_key))[first]
+    moved = {}
+    if known.pull is not None:
+        far = known.pull.moved(images, texts, image_ids=list(ids), captions=captions)
+        moved = {"val_from_base": far}
     found = {
         "val_loss": _loss_in_blocks(images, texts[first], scale, bias, keys, size=size),
         "logit_scale": scale.item(),
         **{f"val_{name}": value for name, value in recalls(images, texts, owner).items()},
+        **moved,
     }
     together.told(found, world, device)
     return found

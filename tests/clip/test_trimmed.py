@@ -124,3 +124,14 @@ def test_a_step_later_the_weights_of_then_are_read() -> None:
     assert second["loss"] != first
     expected = loss_and_gradients(model, tokens, cut=False)["loss"]
     assert abs(second["loss"] - expected) < 1e-10
+
+
+def test_even_texts_come_in_few_shapes_and_read_the_same() -> None:
+    model = model_of(open_clip.CLIP, {})
+    with torch.no_grad():
+        for lengths, width in (((3, 5, 5), 16), ((3, 17), 32), ((32, 4), 32)):
+            tokens = texts(*lengths)
+            even = trimmed(model, tokens, even=True)
+            assert even.tokens.shape == (len(lengths), width)
+            found, wanted = encode_text(model, even), model.encode_text(tokens, normalize=True)
+            assert (found - wanted).abs().max() < 1e-12

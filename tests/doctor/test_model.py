@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
 from pipeline.clip.model import Clip
 from pipeline.doctor import model
@@ -130,7 +131,8 @@ def test_outline_needs_no_memory_for_weights() -> None:
 
 def test_a_device_that_is_not_there_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPTUNE_DEVICE", "cpu")
-    assert model.device() == Device("cpu", "", None, None, bf16=False)
+    units = devices.has_bf16_units(torch.device("cpu"))
+    assert model.device() == Device("cpu", "", None, None, bf16=units)
     monkeypatch.setenv("CLIPTUNE_DEVICE", "cuda:99")
     found = model.device()
     assert isinstance(found, Finding)
@@ -186,3 +188,19 @@ def test_a_method_that_does_not_fit_the_model_stops(defaults: Params) -> None:
     assert "lock.image is 13, and the image tower has 12 blocks" in found.findings[0].problem
     assert found.shape is not None
     assert found.shape.trained == 151_277_313
+
+
+def test_recomputing_is_refused_where_a_tower_can_not(defaults: Params) -> None:
+    values = {"checkpoint_activations": True, "method": "lora"}
+    asked = defaults.finetune.model_copy(update=values)
+    vit = ModelParams(name="ViT-B-32", pretrained="laion2b_s34b_b79k")
+    found = model.base(vit, made={}, finetune=asked)
+    plain = model.base(vit, made={}, finetune=defaults.finetune.model_copy(update=values | {
+        "checkpoint_activations": False}))  # fmt: skip
+    assert problems(found) == []
+    assert found.shape == plain.shape
+    resnet = ModelParams(name="RN50", pretrained="openai")
+    full = asked.model_copy(update={"method": "full"})
+    (refused,) = model.base(resnet, made={}, finetune=full).findings
+    assert refused.level == "stops"
+    assert "finetune.checkpoint_activations is true" in refused.problem

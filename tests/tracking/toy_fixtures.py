@@ -22,4 +22,6 @@ def here(tree: Toy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_", "CLIPTUNE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
+    # A stage that takes ten seconds, on a busy machine, would have metrics that no test counts.
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     return tree

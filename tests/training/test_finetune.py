@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from pipeline.artifacts import sha256_of
 from pipeline.clip import device as devices
+from pipeline.clip import model
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.data.places import places_below
@@ -59,8 +61,6 @@ def test_it_learns_eight_pairs_by_heart(tiny: Clip, pictures: Path, defaults: Pa
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(pictures: Path, defaults: Params) -> None:
-    from pipeline.clip import model
-
     config = ROOT / "samples" / "base_model" / "scenes-resnet.json"
     pairs = pairs_of(pictures, defaults)
     weights = []
@@ -115,3 +115,22 @@ def test_what_is_logged_can_be_plotted(tiny: Clip, pictures: Path, defaults: Par
     assert [row["epoch"] for row in fitted.history] == [0, 1, 2]
     assert {"loss", "lr", "grad_norm"} <= {name for _, values in logged for name in values}
     assert 1 <= fitted.history[1]["logit_scale"] <= 100
+
+
+def test_a_cpu_trains_in_bf16_and_validates_in_fp32(pictures: Path, defaults: Params) -> None:
+    """Weights stay fp32; what is told of a model does not depend on what it trained in."""
+    pairs = pairs_of(pictures, defaults)
+    config = ROOT / "samples" / "base_model" / "scenes-resnet.json"
+    found = {}
+    for precision in ("fp32", "bf16"):
+        clip = model.create("scenes-resnet", config, seed=0)
+        fitted, logged = run(
+            clip, pairs, pictures, defaults, epochs=8, precision=precision, augment=None
+        )
+        losses = [values["loss"] for _, values in logged if "loss" in values]
+        assert np.mean(losses[-2:]) < np.mean(losses[:2]) - 0.2
+        assert {w.dtype for w in clip.model.parameters()} == {torch.float32}
+        found[precision] = fitted.history[0], losses
+    assert found["bf16"][0] == found["fp32"][0]
+    assert found["bf16"][1][0] == pytest.approx(found["fp32"][1][0], rel=0.02)
+    assert found["bf16"][1] != found["fp32"][1]

@@ -114,7 +114,8 @@ def test_a_stopped_training_ends_with_the_same_bits(
 LOOKED_UP = {
     "image": {"method": "lit", "lock": LockParams(image="all", text=1)},
     "text": {"method": "lit", "lock": LockParams(image=None, text="all")},
-    "head": {"method": "head"},
+    "head": {"method": "head", "distil": 0.5},
+    "neither, and pulls both": {"method": "full", "distil": 0.5},
 }
 
 

@@ -113,6 +113,26 @@ def test_three_steps_and_three_in_another_process_are_six(tmp_path: Path) -> Non
     assert not torch.equal(half.pack()[0]["model.first.weight"], expected["model.first.weight"])
 
 
+def test_so_are_they_with_the_optimiser_that_a_gpu_has() -> None:
+    """Fused: its count of steps lies with the weights."""
+
+    def fused() -> Training:
+        training = Training()
+        groups = training.optimizer.param_groups
+        for group in groups:
+            group["fused"], group["foreach"] = True, None
+        return training
+
+    whole = {name: t.clone() for name, t in fused().steps(6).everything().items()}
+    again = fused()
+    again.unpack(as_checkpoint(fused().steps(3)))
+    for name, value in again.steps(3).everything().items():
+        assert torch.equal(value, whole[name]), name
+    assert any(
+        not torch.equal(value, whole[name]) for name, value in Training().steps(6).pack()[0].items()
+    )
+
+
 def test_state_and_weights_keep_their_memory_format_and_types(tmp_path: Path) -> None:
     Checkpoints(tmp_path, {}).save(3, *Training().steps(3).pack())
     again = Training()
