@@ -138,17 +138,18 @@ def measure(root: Path, architecture: str, pairs: pd.DataFrame) -> dict[str, Any
         images, texts, rates = _plain(clip, root / "source", part)
         plain.append(rates)
         forward.append(_forward(clip, part))
-        job, rates = _ours(root, folder, architecture, part, precision="auto")
+        job, rates = _ours(root, folder, architecture, pairs, part, precision="auto")
         ours.append(rates)
         if MODELS[architecture] is None and not turn:  # it starts four times, a minute each
             peers = clip_retrieval.rates(
                 folder / clip_model.WEIGHTS_FILE, architecture, root / "source", part
             )
             peer += [peers] if peers else []
-        cosines["auto"] += _cosines(job, images, texts)
+        cosines["auto"] += _cosines(job, part, images, texts)
         if not turn:
-            exact, _ = _ours(root, folder, architecture, part, precision="fp32")
-            cosines["fp32"] += _cosines(exact, images, texts)
+            if _precision() != "fp32":
+                job, _ = _ours(root, folder, architecture, part, part, precision="fp32")
+            cosines["fp32"] += _cosines(job, part, images, texts)
     rate = {
         who: {
             unit: float(np.median([turn[unit] for turn in turns])) for unit in ("images", "texts")
@@ -245,23 +246,27 @@ def _plain(
 
 
 def _forward(clip: Clip, part: pd.DataFrame) -> dict[str, float]:
-    """The towers of the embed stage on inputs that are there already."""
+    """The towers of the embed stage on inputs that are there already, in its own batches."""
     towers = work.Towers(clip, device=torch.device("cpu"), precision=_precision())  # type: ignore[arg-type]
     size = clip.config["preprocess_cfg"]["size"]
     side = size if isinstance(size, int) else size[0]
     batch = work.auto_batch(clip, torch.device("cpu"))
-    crops = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
+    crops = torch.randint(0, 256, (batch.images, side, side, 3), dtype=torch.uint8)
     captions = part["caption"].tolist()
     tokens = clip.tokenizer(captions)
     lengths = np.array(towers.read_length(tokens))
     order = np.argsort(lengths, kind="stable")
-    batches = [order[i : i + batch] for i in range(0, len(order) - batch + 1, batch)]
+    starts = range(0, len(order) - batch.texts + 1, batch.texts)
+    batches = [order[i : i + batch.texts] for i in starts]
     cut = [tokens[torch.from_numpy(rows)][:, : lengths[rows].max()] for rows in batches]
     towers.images(crops)
-    count = len(captions) // (2 * batch)
+    count = len(captions) // (2 * batch.images)
     images = _seconds(lambda: [towers.images(crops) for _ in range(count)])
     texts = _seconds(lambda: [towers.texts(rows) for rows in cut])
-    return {"images": batch * count / images, "texts": batch * len(cut) / texts}
+    return {
+        "images": batch.images * count / images,
+        "texts": batch.texts * len(cut) / texts,
+    }
 
 
 def _seconds(what: Callable[[], object]) -> float:
@@ -279,18 +284,28 @@ def asked(architecture: str, folder: Path, precision: str) -> tuple[EmbedParams,
 
 
 def _ours(
-    root: Path, folder: Path, architecture: str, part: pd.DataFrame, *, precision: str
+    root: Path,
+    folder: Path,
+    architecture: str,
+    pairs: pd.DataFrame,
+    part: pd.DataFrame,
+    *,
+    precision: str,
 ) -> tuple[work.Work, dict[str, float]]:
-    """The stage's own work on some pairs and an empty cache, without its start."""
+    """The stage's own work on the images of a part and the captions of all `pairs`.
+
+    With an empty cache and without its start. All captions, as each length of them leaves a batch
+    that is not full.
+    """
     clean = root / "clean"
     clean.mkdir(exist_ok=True)
-    write_table(part, PAIR, clean / PAIRS_FILE)
+    write_table(pairs, PAIR, clean / PAIRS_FILE)
     embed, model = asked(architecture, folder, precision)
     with tempfile.TemporaryDirectory(dir=root) as cache:
         job = work.prepare(
             clean, root / "source", embed, packed=root, base=model, cpu_threads=THREADS,
             cache=Path(cache),
-        )  # fmt: skip
+        )._replace(image_ids=sorted(part["image_id"].unique()))  # fmt: skip
         images = _seconds(lambda: work._images(job, work.Share()))
         texts = _seconds(lambda: work._texts(job, work.Share()))
         job.images.refresh()
@@ -298,11 +313,13 @@ def _ours(
     return job, {"images": len(job.image_ids) / images, "texts": len(job.texts) / texts}
 
 
-def _cosines(job: work.Work, images: torch.Tensor, texts: torch.Tensor) -> list[float]:
-    first = job.pairs.drop_duplicates("image_id")
+def _cosines(
+    job: work.Work, part: pd.DataFrame, images: torch.Tensor, texts: torch.Tensor
+) -> list[float]:
+    first = part.drop_duplicates("image_id")
     found = job.images.take(work.as_ids(first["image_id"].tolist()))
     by_caption = {caption: text_id for text_id, caption in job.texts.items()}
-    wanted = [by_caption[caption] for caption in job.pairs["caption"]]
+    wanted = [by_caption[caption] for caption in part["caption"]]
     said = job.captions.take(work.as_ids(wanted))
     return [
         float(np.einsum("nd,nd->n", found, images.numpy()).min()),
@@ -325,7 +342,10 @@ def _stage(root: Path, folder: Path, architecture: str, pairs: pd.DataFrame) -> 
 
 
 def _child(root: Path, folder: Path, architecture: str, pairs: pd.DataFrame) -> tuple[float, float]:
-    """Seconds and peak bytes of the stage's one call in a process of its own."""
+    """Seconds and peak bytes of the stage's one call in a process of its own.
+
+    Bytes that only it holds and that the system can't take back, as it can a mapped file's.
+    """
     clean = root / "clean"
     clean.mkdir(exist_ok=True)
     write_table(pairs, PAIR, clean / PAIRS_FILE)
@@ -335,13 +355,18 @@ def _child(root: Path, folder: Path, architecture: str, pairs: pd.DataFrame) -> 
     peak = 0
     while process.poll() is None:
         try:
-            peak = max(peak, process.memory_full_info().uss)
-        except psutil.Error:
+            peak = max(peak, _own(process.pid))
+        except (OSError, StopIteration):
             break
         time.sleep(0.05)
     if process.wait():
         raise SystemExit("the embed stage failed")
     return time.perf_counter() - start, float(peak)
+
+
+def _own(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
 
 
 def child(architecture: str, folder: Path, root: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.artifacts import sha256_of, sha256_text
 from pipeline.clip import device as devices
-from pipeline.clip import fill, heads, work
+from pipeline.clip import fill, heads, sizes, work
 from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.model import Clip
 from pipeline.clip.progress import Progress
@@ -54,7 +54,7 @@ class Ways(NamedTuple):
 
     Attributes:
         towers: `Towers` for embeddings, `Features` for features.
-        key: all that moves a bit of a text's vector.
+        key: all that moves a bit of a text's vector, but for the size of its batch.
         cache: the folder of the embed stage's caches.
         share: what this process computes of what is lacking; the others compute the rest.
         meet: waits for them.
@@ -63,7 +63,7 @@ class Ways(NamedTuple):
     clip: Clip
     towers: Towers
     key: Mapping[str, Any]
-    batch_size: int
+    batch: sizes.Batch
     cache: Path
     share: work.Share
     meet: Callable[[], None]
@@ -84,29 +84,28 @@ def ways(
 
     The model moves to `device`. Raises ModelError where a tower has no head to stop at.
     """
-    size = work.auto_batch(clip, device)
-    key = work.made(
-        clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size
-    )
+    batch = work.auto_batch(clip, device)
+    key = work.made(clip, device=device, cpu_threads=cpu_threads, precision=precision)
     if not features:
         towers = Towers(clip, device=device, precision=precision)
-        return Ways(clip, towers, key, size, cache, share, meet)
+        return Ways(clip, towers, key, batch, cache, share, meet)
     here = Path(__file__).parent
     code = sha256_text("\n".join(sha256_of(here / name) for name in ("heads.py", "once.py")))
     towers = Features(clip, device=device, precision=precision)
-    return Ways(clip, towers, key | {"features": code}, size, cache, share, meet)
+    return Ways(clip, towers, key | {"features": code}, batch, cache, share, meet)
 
 
 def images(way: Ways, image_ids: Iterable[str], places: Places) -> EmbeddingCache:
     """Vectors of each of these images, by id; DataError where one can't be decoded."""
-    key = dict(way.key) | work.seen(way.clip, exact=True, decoder="cpu", compiled=False)
+    looks = work.seen(way.clip, exact=True, decoder="cpu", compiled=False)
+    key = dict(way.key) | looks | {"batch_size": way.batch.images}
     known = EmbeddingCache(way.cache / "images", key)
     pixels = work.exact_pixels(way.clip, places)
 
     def compute(lacking: list[str], progress: Progress) -> None:
         failed = fill.fill_images(
             known, lacking, way.towers, decode=pixels.decode, join=pixels.join,
-            batch_size=way.batch_size, threads=devices.cores(), progress=progress,
+            batch_size=way.batch.images, threads=devices.cores(), progress=progress,
         )  # fmt: skip
         if failed:
             raise DataError(work.told(failed, places, way.cache / work.FAILED_FILE))
@@ -117,12 +116,13 @@ def images(way: Ways, image_ids: Iterable[str], places: Places) -> EmbeddingCach
 def texts(way: Ways, captions: Iterable[str]) -> EmbeddingCache:
     """Vectors of each of these captions, by its SHA-256."""
     by_id = {sha256_text(caption): caption for caption in captions}
-    known = EmbeddingCache(way.cache / "texts", way.key)
+    key = dict(way.key) | {"batch_size": way.batch.texts}
+    known = EmbeddingCache(way.cache / "texts", key)
 
     def compute(lacking: list[str], progress: Progress) -> None:
         fill.fill_texts(
             known, {text_id: by_id[text_id] for text_id in lacking}, way.towers,
-            tokenize=way.clip.tokenizer, batch_size=way.batch_size, progress=progress,
+            tokenize=way.clip.tokenizer, batch_size=way.batch.texts, progress=progress,
         )  # fmt: skip
 
     return _completed(known, sorted(by_id), "texts", compute, way)

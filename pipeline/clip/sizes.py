@@ -3,20 +3,28 @@
 Needs no torch, so that the doctor can ask it too.
 """
 
-GPU = 256
-CPU = 16
-"""The largest tensors of a ViT-B-32 stay small enough for the C library to keep their memory; at 32
-it goes back to the system, and comes anew page by page, for each layer. Half as much is computed to
-fill up batches that are not full."""
+from typing import NamedTuple
 
-CPU_SMALL = 64
+
+class Batch(NamedTuple):
+    """Items of a batch. More than make a tower fast only fill up batches that are not full."""
+
+    images: int
+    texts: int
+
+
+GPU = Batch(256, 256)
+CPU = Batch(16, 64)
+"""A picture has some 50 tokens in a ViT-B-32 and a caption 15: about as many rows of a product."""
+
+CPU_SMALL = Batch(64, 64)
 """Of a small model an item costs less than starting its operations."""
 
 SMALL = 25_000_000
 """Parameters below which a model is small."""
 
 
-def batch_size(*, device: str, parameters: int) -> int:
+def batch_of(*, device: str, parameters: int) -> Batch:
     """The batch of a model with so many parameters on a device of this type (cpu, cuda)."""
     if device != "cpu":
         return GPU

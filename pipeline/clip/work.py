@@ -68,7 +68,7 @@ class Work(NamedTuple):
     places: Places
     images: EmbeddingCache
     captions: EmbeddingCache
-    batch_size: int
+    batch: sizes.Batch
 
 
 def prepare(
@@ -88,10 +88,12 @@ def prepare(
     device = devices.prepare(cpu_threads=cpu_threads)
     clip = load(locate(base.pretrained), architecture=base.name)
     precision = devices.precision(device, params.precision)
-    size = auto_batch(clip, device) if params.batch_size == "auto" else params.batch_size
+    batch = auto_batch(clip, device)
+    if params.batch_size != "auto":
+        batch = sizes.Batch(params.batch_size, params.batch_size)
     pairs = read_pairs(clean)
     places = places_of(pairs, source=source, packed=packed)
-    how = made(clip, device=device, cpu_threads=cpu_threads, precision=precision, batch_size=size)
+    how = made(clip, device=device, cpu_threads=cpu_threads, precision=precision)
     pixels = _pixels(clip, places, params, device)
     looks = seen(clip, exact=pixels.exact, decoder=params.decoder, compiled=params.compile)
     captions = sorted(pairs["caption"].unique(), key=sha256_text)
@@ -103,22 +105,23 @@ def prepare(
         towers=Towers(clip, device=device, precision=precision, compiled=params.compile),
         pixels=pixels,
         places=places,
-        images=EmbeddingCache(cache / "images", how | looks),
-        captions=EmbeddingCache(cache / "texts", how),
-        batch_size=size,
+        images=EmbeddingCache(cache / "images", how | looks | {"batch_size": batch.images}),
+        captions=EmbeddingCache(cache / "texts", how | {"batch_size": batch.texts}),
+        batch=batch,
     )
 
 
-def auto_batch(clip: Clip, device: torch.device) -> int:
+def auto_batch(clip: Clip, device: torch.device) -> sizes.Batch:
     """What `embed.batch_size: auto` is."""
     parameters = sum(weight.numel() for weight in clip.model.parameters())
-    return sizes.batch_size(device=device.type, parameters=parameters)
+    return sizes.batch_of(device=device.type, parameters=parameters)
 
 
-def made(
-    clip: Clip, *, device: torch.device, cpu_threads: int, precision: str, batch_size: int
-) -> dict[str, Any]:
-    """The key of a text's vector, and of an image's with `seen`: all that moves a bit of it."""
+def made(clip: Clip, *, device: torch.device, cpu_threads: int, precision: str) -> dict[str, Any]:
+    """With `batch_size` the key of a text's vector, and of an image's with `seen` as well.
+
+    It holds all that moves a bit of a vector.
+    """
     return {
         "model": clip.fingerprint,
         "model_cfg": clip.config["model_cfg"],
@@ -126,7 +129,6 @@ def made(
         "libraries": {name: version(name) for name in ("torch", "open_clip_torch")},
         "device": devices.described(device, cpu_threads=cpu_threads),
         "precision": precision,
-        "batch_size": batch_size,
     }
 
 
@@ -177,7 +179,7 @@ def _images(work: Work, share: Share) -> list[fill.Failed]:
             work.towers,
             decode=work.pixels.decode,
             join=work.pixels.join,
-            batch_size=work.batch_size,
+            batch_size=work.batch.images,
             threads=devices.cores(),
             progress=progress,
         )
@@ -193,7 +195,7 @@ def _texts(work: Work, share: Share) -> None:
             {text_id: work.texts[text_id] for text_id in mine},
             work.towers,
             tokenize=work.clip.tokenizer,
-            batch_size=work.batch_size,
+            batch_size=work.batch.texts,
             progress=progress,
         )
 

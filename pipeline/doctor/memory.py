@@ -123,8 +123,8 @@ def look(
     if settings.embed is not None:
         asked = settings.embed.batch_size
         kind = "cuda" if gpu else "cpu"
-        auto = sizes.batch_size(device=kind, parameters=shape.parameters)
-        size = auto if asked == "auto" else asked
+        auto = sizes.batch_of(device=kind, parameters=shape.parameters)
+        size = auto.images if asked == "auto" else asked
         need = PROCESS_BYTES + embedding(shape, size)
         facts.append(_compared("embedding needs", need, memory, where))
         if need > 0.9 * memory:
