@@ -148,7 +148,8 @@ def _patch(exclusions: list[str], untracked: list[str]) -> tuple[bytes, str | No
         index = Path(folder, "index")
         own = _text(_git("rev-parse", "--git-path", "index"))
         if own is not None and Path(own).exists():
-            shutil.copyfile(own, index)
+            # With its time, by which git knows what changed too soon for times to tell.
+            shutil.copy2(own, index)
         env = _environ(GIT_INDEX_FILE=str(index))
         if untracked:
             names = ["--pathspec-from-file=-", "--pathspec-file-nul"]

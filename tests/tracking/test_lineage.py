@@ -1,5 +1,6 @@
 """What a run is made from: git's side and DVC's, each in a small repository by hand."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_a_change_of_tracked_data_is_a_change(repo: Toy) -> None:
     Path("code.py").write_text("print(2)\n")
     assert read(data=("code.py",)).dirty
     assert not read(outputs=("code.py",)).dirty
+
+
+def test_a_change_right_after_a_commit_is_a_change(repo: Toy) -> None:
+    """Of the same size, and within a tick of the clock."""
+    repo.git("config", "core.trustctime", "false")
+    then = 1_700_000_000
+    os.utime("code.py", (then, then))
+    repo.git("add", "code.py")
+    size = Path("code.py").stat().st_size
+    Path("code.py").write_text("print(2)\n")
+    for file in ("code.py", ".git/index"):
+        os.utime(file, (then, then))
+    assert Path("code.py").stat().st_size == size
+    assert b"+print(2)" in (read().patch or b"")
 
 
 def test_large_files_and_secrets_stay_out_and_are_named(repo: Toy) -> None:
