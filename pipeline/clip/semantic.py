@@ -53,10 +53,11 @@ def near(images: Embeddings, split_of: dict[str, str], *, min_similarity: float 
     places = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 2), np.int64)
     cosines = np.concatenate([part[1] for part in parts]) if parts else np.empty(0, np.float32)
     ids = np.array([image_id.decode() for image_id in images.ids.tolist()], dtype=object)
-    table = pd.DataFrame(
-        {"a": ids[places[:, 0]], "b": ids[places[:, 1]], "similarity": cosines}
-    ).astype({"similarity": "float32"})
-    apart = table["a"].map(split_of) != table["b"].map(split_of)
+    splits = np.array([split_of[image_id] for image_id in ids], dtype=object)
+    apart = splits[places[:, 0]] != splits[places[:, 1]]
+    # Of dtype object, an id that stands in many pairs is in memory once.
+    one, two = (pd.Series(ids[places[:, side]], dtype=object) for side in (0, 1))
+    table = pd.DataFrame({"a": one, "b": two, "similarity": cosines.astype(np.float32)})
     return Found(table, int(apart.sum()))
 
 

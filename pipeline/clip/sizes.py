@@ -14,8 +14,8 @@ class Batch(NamedTuple):
 
 
 GPU = Batch(256, 256)
-CPU = Batch(16, 64)
-"""A picture has some 50 tokens in a ViT-B-32 and a caption 15: about as many rows of a product."""
+CPU = Batch(16, 32)
+"""A picture has some 50 tokens in a ViT-B-32, a caption 15."""
 
 CPU_SMALL = Batch(64, 64)
 """Of a small model an item costs less than starting its operations."""
