@@ -164,6 +164,8 @@ class EvaluateParams(Section):
 
     templates: Annotated[list[str], Field(min_length=1)]
     general: str
+    alphas: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    max_forgetting: Annotated[float, Field(ge=0, le=100)] | None
     batch_size: Positive
     bootstrap: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]

@@ -26,6 +26,9 @@ SELECTED = Path("data/selected")
 """Clean pairs without those that the base model finds mismatched, and those, with the reason."""
 
 FINETUNED = Path("models/finetuned")
+FINAL = Path("models/final")
+"""The chosen point between base and fine-tuned model: the one to use."""
+
 MANIFEST = "cliptune.json"
 """In a model folder: architecture, and where its weights come from."""
 
@@ -36,6 +39,9 @@ PLOTS = Path("plots")
 HISTORY = PLOTS / "finetune.csv"
 PROJECTION = PLOTS / "projection.csv"
 """Where pictures lie to the base model, in two dimensions."""
+
+CURVE = PLOTS / "interpolation.csv"
+"""What each point between base and fine-tuned model is worth, by set."""
 
 RUNS = Path("runs")
 REPORT = Path("reports/index.html")

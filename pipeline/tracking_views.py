@@ -21,9 +21,11 @@ STAGES = "cliptune-stages"
 PIPELINE_COLUMNS = [
     "attributes.`Duration`",
     "metrics.`evaluate/target/base/top1`",
-    "metrics.`evaluate/target/finetuned/top1`",
+    "metrics.`evaluate/target/final/top1`",
     "metrics.`evaluate/target/gain/top1/value`",
     "metrics.`evaluate/target/gain/top1/low`",
+    "metrics.`evaluate/alpha`",
+    "metrics.`evaluate/choice/forgotten`",
     "params.`finetune.lr`",
     "params.`finetune.epochs`",
     "params.`model.name`",

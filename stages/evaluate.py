@@ -1,10 +1,11 @@
-"""Stage `evaluate`: base and fine-tuned model → metrics with intervals, plots, the report page."""
+"""Stage `evaluate`: base and fine-tuned model → the model to use, metrics, the report page."""
 
 from pathlib import Path
 
 from pipeline import errors, paths
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import EvaluateStage, load
+from pipeline.registry import bundle
 from pipeline.reporting.quality import read_quality
 from pipeline.reporting.write import write
 from pipeline.tracking import stage_run
@@ -24,9 +25,11 @@ def main() -> None:
             seed=params.seed,
             cpu_threads=params.cpu_threads,
         )
+        bundle.save(paths.FINAL, found.final, record=bundle.point(paths.FINETUNED, found.results))
         write(
             found.results,
             found.predictions,
+            curve=found.curve,
             places=found.places,
             quality=read_quality(
                 paths.VALID,

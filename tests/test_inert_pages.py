@@ -154,7 +154,8 @@ def report(payloads, tmp_path_factory):
     return render(
         {"target": synthetic.scores(0.4, 0.6, 0.1, 0.3), "general": {
             name: synthetic.scores(0.4, 0.6, 0.1, 0.3) for name in sets
-        }},
+        }, "alpha": 1.0, "choice": synthetic.CHOICE},
+        curve=synthetic.CURVE.replace({"set": {"base_slice": payloads[0]}}),
         stages={
             **synthetic.STAGES,
             "validate": {**synthetic.STAGES["validate"], "rejected": dict.fromkeys(payloads, 1)},

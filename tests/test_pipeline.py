@@ -13,8 +13,10 @@ from typing import Any
 import open_clip
 import pandas as pd
 import pytest
+import torch
 from forked import Forked
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from pipeline.data.pairs import read_pairs, read_rejected
 
@@ -149,9 +151,25 @@ def test_no_image_stands_on_two_sides(project: Path) -> None:
 
 
 def test_the_bundle_loads_in_plain_open_clip(project: Path) -> None:
-    name = f"local-dir:{project / 'models/finetuned'}"
-    model, _, _ = open_clip.create_model_and_transforms(name)
-    assert model.logit_scale.exp().item() <= 100
+    for folder in ("models/finetuned", "models/final"):
+        model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{project / folder}")
+        assert model.logit_scale.exp().item() <= 100
+
+
+def test_the_model_to_use_lies_where_the_results_say(project: Path) -> None:
+    """Between base and fine-tuned weights, as far as alpha says, by plain safetensors."""
+    alpha = json.loads((project / "metrics/evaluate.json").read_text())["alpha"]
+    curve = pd.read_csv(project / "plots/interpolation.csv")
+    assert set(curve["set"]) == {"target", "base_slice"}
+    assert alpha in set(curve["alpha"])
+    weights = "open_clip_model.safetensors"
+    folders = ("samples/base_model/out", "models/finetuned", "models/final")
+    base, tuned, final = (load_file(project / folder / weights) for folder in folders)
+    for name, value in final.items():
+        between = base[name].double().lerp(tuned[name].double(), alpha)
+        assert torch.allclose(value.double(), between, atol=1e-5), name
+    manifest = json.loads((project / "models/final/cliptune.json").read_text())
+    assert manifest["alpha"] == alpha
 
 
 def test_runs_are_nested_and_finished(project: Path) -> None:

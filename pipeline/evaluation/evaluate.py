@@ -1,16 +1,18 @@
-"""The evaluate stage's one call: base and fine-tuned model side by side, with intervals."""
+"""The evaluate stage's one call: the model to use, and what it is worth beside its base."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pipeline.clip import device as devices
-from pipeline.clip.model import load, load_folder, locate
+from pipeline.clip.model import Clip, load, load_folder, locate
 from pipeline.clip.pixels import Crops
 from pipeline.data.places import Places
 from pipeline.evaluation import sets
 from pipeline.evaluation.bootstrap import paired_gain, value
+from pipeline.evaluation.interpolate import Choice, Point, between, choose
 from pipeline.evaluation.score import METRICS, Scored, score
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams, ModelParams
@@ -20,15 +22,30 @@ class Evaluation(NamedTuple):
     """What was found.
 
     Attributes:
-        results: `target` and `general` by name → images, captions, classes, chance, base,
-            finetuned (metric → share, null without labels), gain (metric → value, low, high).
-        predictions: the same names → a row an image: what both models said of it.
+        results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
+            and final (metric → share, null without labels); gain, of final over base, and
+            gain_finetuned (metric → value, low, high). `alpha` and `choice`: see interpolate.py.
+        curve: a row for each point and set: alpha, set (`validation`, or a general set's name),
+            metric, value.
+        predictions: names of sets → a row an image: what base and final model said of it.
         places: the same names → where each image lies, by its id.
+        final: the model to use.
     """
 
     results: dict[str, Any]
+    curve: pd.DataFrame
     predictions: dict[str, pd.DataFrame]
     places: dict[str, Places]
+    final: Clip
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A set, its crops, and what models made of it, by their alpha."""
+
+    data: EvalSet
+    crops: Crops
+    scored: dict[float, Scored]
 
 
 def evaluate(
@@ -43,54 +60,129 @@ def evaluate(
     seed: int,
     cpu_threads: int,
 ) -> Evaluation:
-    """Score both models on the target's test split and on each general set.
+    """Choose the model to use, and score it, both ends of its line, and no other on the test split.
 
-    Images of a general set that came inside other files are unpacked to `scratch`.
+    The choice is made on the validation split and the general sets. Images of a general set that
+    came inside other files are unpacked to `scratch`.
 
     Raises DataError when there is nothing to score, ModelError when a model does not load.
     """
     device = devices.prepare(cpu_threads=cpu_threads)
     before = load(locate(base.pretrained), architecture=base.name)
     after = load_folder(finetuned)
-    named = {
-        sets.TARGET: sets.target(clean, source, packed=packed),
-        **sets.general(Path(params.general), scratch=scratch, template=params.templates[0]),
+    for clip in (before, after):
+        clip.model.to(device)
+
+    def measured(data: EvalSet) -> _Measured:
+        return _Measured(data, Crops(before, data.places), {})
+
+    def measure(one: _Measured, clip: Clip, alpha: float) -> None:
+        if alpha not in one.scored:
+            one.scored[alpha] = score(clip, one.data, one.crops, params, device=device)
+
+    val, test = (
+        measured(sets.target(clean, source, packed=packed, split=split))
+        for split in ("val", "test")
+    )
+    general = {
+        name: measured(data)
+        for name, data in sets.general(
+            Path(params.general), scratch=scratch, template=params.templates[0]
+        ).items()
     }
-    compared = {}
-    for name, data in named.items():
-        crops = Crops(before, data.places)
-        scored = [score(clip, data, crops, params, device=device) for clip in (before, after)]
-        compared[name] = _compare(data, *scored, params=params, seed=seed)
-    results = {name: found for name, (found, _) in compared.items()}
+    for alpha in sorted({0.0, *params.alphas, 1.0}):
+        clip = between(before, after, alpha)
+        for one in (val, *general.values()):
+            measure(one, clip, alpha)
+    bound = None if params.max_forgetting is None else params.max_forgetting / 100
+    choice = choose(_points(val, general, {0.0, *params.alphas}), max_forgetting=bound)
+    alpha = choice.point.alpha
+    final = between(before, after, alpha)
+    for clip, at in ((before, 0.0), (after, 1.0), (final, alpha)):
+        measure(test, clip, at)
+    named = {sets.TARGET: test, **general}
+    results = {name: _compare(one, alpha, params=params, seed=seed) for name, one in named.items()}
     return Evaluation(
-        results={sets.TARGET: results.pop(sets.TARGET), "general": results},
-        predictions={name: said for name, (_, said) in compared.items()},
-        places={name: data.places for name, data in named.items()},
+        results={
+            sets.TARGET: results.pop(sets.TARGET),
+            "general": results,
+            "alpha": alpha,
+            "choice": _told(choice, headline(val.scored[0.0])),
+        },
+        curve=_curve({"validation": val, **general}),
+        predictions={name: _said(one, alpha) for name, one in named.items()},
+        places={name: one.data.places for name, one in named.items()},
+        final=final,
     )
 
 
-def _compare(
-    data: EvalSet, base: Scored, finetuned: Scored, *, params: EvaluateParams, seed: int
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    found = {
-        "images": len(base.said),
-        "captions": len(data.pairs),
-        "classes": len(data.classes) or None,
-        "chance": 1 / len(data.classes) if data.classes else None,
-        "base": _values(base),
-        "finetuned": _values(finetuned),
-        "gain": {
+def headline(scored: Scored) -> str:
+    """The metric that speaks for a set: accuracy where there are labels, else finding captions."""
+    return "top1" if "top1" in scored.metrics else "image_to_text_r1"
+
+
+def _points(val: _Measured, general: dict[str, _Measured], alphas: set[float]) -> list[Point]:
+    return [
+        Point(alpha, _figure(val, alpha), {name: _figure(g, alpha) for name, g in general.items()})
+        for alpha in sorted(alphas)
+    ]
+
+
+def _figure(one: _Measured, alpha: float) -> float:
+    scored = one.scored[alpha]
+    return value(scored.metrics[headline(scored)])
+
+
+def _told(choice: Choice, metric: str) -> dict[str, Any]:
+    """Shares, but for the two alphas."""
+    return {
+        "metric": metric,
+        "validation": choice.point.target,
+        "forgotten": choice.forgotten,
+        "max_forgetting": choice.bound,
+        "alpha_without_bound": choice.unbound.alpha,
+        "validation_without_bound": choice.unbound.target,
+    }
+
+
+def _curve(measured: dict[str, _Measured]) -> pd.DataFrame:
+    rows = [
+        (alpha, name, metric, value(scored.metrics[metric]))
+        for name, one in measured.items()
+        for alpha, scored in one.scored.items()
+        for metric in ("top1", "image_to_text_r1", "text_to_image_r1")
+        if metric in scored.metrics
+    ]
+    return pd.DataFrame(rows, columns=["alpha", "set", "metric", "value"])
+
+
+def _compare(one: _Measured, alpha: float, *, params: EvaluateParams, seed: int) -> dict[str, Any]:
+    classes = one.data.classes
+    base, finetuned, final = (one.scored[at] for at in (0.0, 1.0, alpha))
+
+    def gains(model: Scored) -> dict[str, dict[str, float]]:
+        return {
             name: paired_gain(
                 base.metrics[name],
-                finetuned.metrics[name],
+                model.metrics[name],
                 resamples=params.bootstrap,
                 confidence=params.confidence,
                 seed=seed,
             )
             for name in base.metrics
-        },
+        }
+
+    return {
+        "images": len(base.said),
+        "captions": len(one.data.pairs),
+        "classes": len(classes) or None,
+        "chance": 1 / len(classes) if classes else None,
+        "base": _values(base),
+        "finetuned": _values(finetuned),
+        "final": _values(final),
+        "gain": gains(final),
+        "gain_finetuned": gains(finetuned),
     }
-    return found, _said(data, base, finetuned)
 
 
 def _values(scored: Scored) -> dict[str, float | None]:
@@ -98,14 +190,16 @@ def _values(scored: Scored) -> dict[str, float | None]:
     return {name: value(known[name]) if name in known else None for name in METRICS}
 
 
-def _said(data: EvalSet, base: Scored, finetuned: Scored) -> pd.DataFrame:
-    first = data.pairs.drop_duplicates("image_id")[["image_id", "image", "caption", "label"]]
-    both = base.said.merge(finetuned.said, on="image_id", suffixes=("_base", "_finetuned"))
+def _said(one: _Measured, alpha: float) -> pd.DataFrame:
+    first = one.data.pairs.drop_duplicates("image_id")[["image_id", "image", "caption", "label"]]
+    both = one.scored[0.0].said.merge(
+        one.scored[alpha].said, on="image_id", suffixes=("_base", "_final")
+    )
     both = both.rename(
         columns={
             f"{what}_{model}": f"{model}_{what}"
             for what in ("label", "score", "rank_i2t")
-            for model in ("base", "finetuned")
+            for model in ("base", "final")
         }
     )
     return first.merge(both, on="image_id").sort_values("image_id", ignore_index=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.artifacts import sha256_bytes, write_bytes
 from pipeline.data.images import inside
-from pipeline.data.pairs import read_pairs
+from pipeline.data.pairs import Split, read_pairs
 from pipeline.data.places import Place, Places, places_of
 from pipeline.data.sources.detect import open_source
 from pipeline.errors import DataError
@@ -40,13 +40,13 @@ class EvalSet:
     places: Places
 
 
-def target(clean: Path, source: Path, *, packed: Path) -> EvalSet:
-    """The test split of the clean pairs, among the labels of all splits; empty is a DataError."""
+def target(clean: Path, source: Path, *, packed: Path, split: Split = "test") -> EvalSet:
+    """A split of the clean pairs, among the labels of all splits; empty is a DataError."""
     pairs = read_pairs(clean)
-    test = pairs[pairs["split"] == "test"].reset_index(drop=True)
-    if test.empty:
-        raise DataError("the test split is empty: raise clean.split.test or add data")
-    return EvalSet(test, _classes(pairs), places_of(test, source=source, packed=packed))
+    part = pairs[pairs["split"] == split].reset_index(drop=True)
+    if part.empty:
+        raise DataError(f"the {split} split is empty: raise clean.split.{split} or add data")
+    return EvalSet(part, _classes(pairs), places_of(part, source=source, packed=packed))
 
 
 def general(folder: Path, *, scratch: Path, template: str) -> dict[str, EvalSet]:

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from pipeline import paths
-from pipeline.artifacts import new_folder, write_json
+from pipeline.artifacts import new_folder, read_json, write_json
 from pipeline.clip.model import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -31,6 +31,18 @@ def save(folder: Path, clip: Clip, *, record: Mapping[str, Any]) -> None:
         write_json(part / CONFIG_FILE, clip.config)
         save_tokenizer(clip, part)
         write_json(part / paths.MANIFEST, {"architecture": clip.architecture, **record})
+
+
+def point(finetuned: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a model between its base and the fine-tuned bundle: where, and its figures."""
+    record = read_json(finetuned / paths.MANIFEST)
+    del record["architecture"]
+    chosen = {key: results[key] for key in ("alpha", "choice")}
+    figures = {
+        name: {key: scores[key] for key in ("images", "base", "final", "gain")}
+        for name, scores in {"target": results["target"], **results["general"]}.items()
+    }
+    return {**record, **chosen, "evaluation": figures}
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

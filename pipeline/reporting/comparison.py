@@ -36,11 +36,11 @@ HEADLINES = (ACCURACY, FIND_CAPTION, FIND_PICTURE)
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric before and after: shares; `gain` = finetuned - base, within `low` to `high`."""
+    """One metric before and after: shares; `gain` = final - base, within `low` to `high`."""
 
     metric: str
     base: float
-    finetuned: float
+    final: float
     gain: float
     low: float
     high: float
@@ -64,7 +64,7 @@ def compare(scores: Mapping[str, Any]) -> dict[str, Comparison]:
         metric: Comparison(
             metric=metric,
             base=scores["base"][metric],
-            finetuned=scores["finetuned"][metric],
+            final=scores["final"][metric],
             gain=scores["gain"][metric]["value"],
             low=scores["gain"][metric]["low"],
             high=scores["gain"][metric]["high"],

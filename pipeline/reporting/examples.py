@@ -43,16 +43,16 @@ def changes(predictions: pd.DataFrame) -> Changes:
     if has_labels(predictions):
         rows = predictions[predictions["label"].notna()]
         before = rows["base_label"] == rows["label"]
-        after = rows["finetuned_label"] == rows["label"]
+        after = rows["final_label"] == rows["label"]
         return Changes(_vary(rows[after & ~before]), _vary(rows[before & ~after]))
     before, after = (
         predictions["base_rank_i2t"] == 1,
-        predictions["finetuned_rank_i2t"] == 1,
+        predictions["final_rank_i2t"] == 1,
     )
     gained, lost = predictions[after & ~before], predictions[before & ~after]
     return Changes(
         gained.sort_values(["base_rank_i2t", "image_id"], ascending=[False, True]),
-        lost.sort_values(["finetuned_rank_i2t", "image_id"], ascending=[False, True]),
+        lost.sort_values(["final_rank_i2t", "image_id"], ascending=[False, True]),
     )
 
 
@@ -61,10 +61,10 @@ def worst_confusions(predictions: pd.DataFrame, *, limit: int, images: int) -> l
     rows = predictions[predictions["label"].notna()]
     sizes = rows["label"].value_counts().to_dict()
     before = rows.groupby(["label", "base_label"]).size().to_dict()
-    wrong = rows[rows["finetuned_label"] != rows["label"]]
+    wrong = rows[rows["final_label"] != rows["label"]]
     found = []
-    for (actual, predicted), group in wrong.groupby(["label", "finetuned_label"]):
-        surest = group.sort_values(["finetuned_score", "image_id"], ascending=[False, True])
+    for (actual, predicted), group in wrong.groupby(["label", "final_label"]):
+        surest = group.sort_values(["final_score", "image_id"], ascending=[False, True])
         found.append(
             Confusion(
                 actual=str(actual),
@@ -79,6 +79,6 @@ def worst_confusions(predictions: pd.DataFrame, *, limit: int, images: int) -> l
 
 
 def _vary(rows: pd.DataFrame) -> pd.DataFrame:
-    surest = rows.sort_values(["finetuned_score", "image_id"], ascending=[False, True])
+    surest = rows.sort_values(["final_score", "image_id"], ascending=[False, True])
     nth_of_class = surest.groupby("label").cumcount()
     return surest.loc[nth_of_class.sort_values(kind="stable").index]

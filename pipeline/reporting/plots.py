@@ -48,7 +48,7 @@ def recall_rows(results: Mapping[str, Any]) -> pd.DataFrame:
         (name, DIRECTIONS[direction], k, model, scores[key][f"{direction}_r{k}"])
         for name, scores in all_sets(results).items()
         for direction in DIRECTIONS
-        for key, model in (("base", "base"), ("finetuned", "fine-tuned"))
+        for key, model in (("base", "base"), ("final", "fine-tuned"))
         for k in RANKS
     ]
     return pd.DataFrame(rows, columns=["set", "direction", "k", "model", "recall"])
@@ -65,7 +65,7 @@ def confusion_rows(predictions: pd.DataFrame) -> pd.DataFrame:
                 "model": model,
             }
         )
-        for key, model in (("base", "base"), ("finetuned", "fine-tuned"))
+        for key, model in (("base", "base"), ("final", "fine-tuned"))
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -79,7 +79,7 @@ def confusion_counts(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
     labelled = predictions[predictions["label"].notna()]
     actual, predicted = (
         labelled["label"].astype(str),
-        labelled["finetuned_label"].astype(str),
+        labelled["final_label"].astype(str),
     )
     classes = sorted({*actual, *predicted})
     shown = classes
@@ -103,7 +103,7 @@ def before_after_chart(scores: Mapping[str, Any], *, name: str) -> Markup:
             low, high = (min(max(x.base + bound, 0), 1) for bound in (x.low, x.high))
             axes.plot([0, 1], [y, y], color=LINE, linewidth=1, zorder=1)
             axes.plot([low, high], [y, y], color=colour, linewidth=7, alpha=0.28, zorder=2)
-            axes.plot([x.base, x.finetuned], [y, y], color=colour, linewidth=1.5, zorder=3)
+            axes.plot([x.base, x.final], [y, y], color=colour, linewidth=1.5, zorder=3)
             axes.plot(
                 x.base,
                 y,
@@ -115,7 +115,7 @@ def before_after_chart(scores: Mapping[str, Any], *, name: str) -> Markup:
                 zorder=4,
                 clip_on=False,
             )
-            axes.plot(x.finetuned, y, "o", ms=9, color=colour, zorder=5, clip_on=False)
+            axes.plot(x.final, y, "o", ms=9, color=colour, zorder=5, clip_on=False)
             axes.text(0, y - 0.32, x.name, color=INK)
             shown = f"{points(x.gain)} points" if x.outcome != "same" else "no difference shown"
             axes.text(
@@ -150,7 +150,7 @@ def recall_chart(scores: Mapping[str, Any], direction: str, *, name: str) -> Mar
     def draw(axes: Axes) -> None:
         for key, colour, style, face in (
             ("base", BASE, "--", PAPER),
-            ("finetuned", FINETUNED, "-", FINETUNED),
+            ("final", FINETUNED, "-", FINETUNED),
         ):
             recall = [scores[key][f"{direction}_r{k}"] for k in RANKS]
             axes.plot(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from pipeline.data.places import Places
 from pipeline.reporting import comparison, examples, plots
 from pipeline.reporting.comparison import TARGET, Comparison
+from pipeline.reporting.curve import curve_chart
 from pipeline.reporting.pages import environment
 from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.scatter import projection_chart
@@ -39,7 +40,7 @@ class Example:
     caption: str
     actual: str | None
     base: str
-    finetuned: str
+    final: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def render(
     results: Mapping[str, Any],
     *,
     stages: Mapping[str, Mapping[str, Any]],
+    curve: pd.DataFrame,
     history: pd.DataFrame,
     projection: pd.DataFrame,
     predictions: Mapping[str, pd.DataFrame],
@@ -75,8 +77,9 @@ def render(
 ) -> str:
     """The page, the same for the same inputs.
 
-    `stages` are the metrics of validate, clean, embed and finetune; `history` is a row an epoch,
-    `projection` a row a picture that is shown as a point.
+    `stages` are the metrics of validate, clean, embed and finetune; `curve` is a row for each
+    point between base and trained model, set and metric; `history` is a row an epoch, `projection`
+    a row a picture that is shown as a point.
     `predictions` and `places` (of images, by id) have one entry a set: `target` and each general
     set. `quality` is what is known of the data; the page links to Data Docs beside it. `params`
     must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
@@ -100,6 +103,7 @@ def render(
             sets=sets,
             confidence=params["evaluate"]["confidence"],
             confusion=_confusion(predictions[TARGET], places[TARGET]),
+            curve=_curve(curve, results["alpha"]),
             training=_training(history, stages["finetune"]),
             history=history,
             projection=_projection(projection),
@@ -159,9 +163,7 @@ def _evaluated(
 
 
 def _examples(rows: pd.DataFrame, places: Places, *, labelled: bool) -> list[Example]:
-    columns = (
-        ("base_label", "finetuned_label") if labelled else ("base_rank_i2t", "finetuned_rank_i2t")
-    )
+    columns = ("base_label", "final_label") if labelled else ("base_rank_i2t", "final_rank_i2t")
     prefix = "" if labelled else "rank "
     return [
         Example(
@@ -169,7 +171,7 @@ def _examples(rows: pd.DataFrame, places: Places, *, labelled: bool) -> list[Exa
             caption=row["caption"],
             actual=row["label"] if labelled else None,
             base=f"{prefix}{row[columns[0]]}",
-            finetuned=f"{prefix}{row[columns[1]]}",
+            final=f"{prefix}{row[columns[1]]}",
         )
         for row in rows.head(_EXAMPLES).to_dict("records")
     ]
@@ -188,6 +190,14 @@ def _confusion(predictions: pd.DataFrame, places: Places) -> dict[str, Any] | No
         "classes": counts.shape[0],
         "worst": [(pair, [thumbnail(places.get(id_)) for id_ in pair.images]) for pair in worst],
     }
+
+
+def _curve(curve: pd.DataFrame, alpha: float) -> Chart:
+    return Chart(
+        svg=curve_chart(curve, alpha=alpha, name="curve"),
+        title="From base to trained model",
+        text="plots/interpolation.csv holds the same numbers.",
+    )
 
 
 def _projection(points: pd.DataFrame) -> list[Chart]:

@@ -27,7 +27,7 @@ def summary(results: Mapping[str, Any], *, report: str) -> str:
 
 
 def _row(found: Comparison) -> str:
-    base, finetuned = percent(found.base), percent(found.finetuned)
+    base, final = percent(found.base), percent(found.final)
     gain = f"{points(found.gain):>6} {interval(found.low, found.high)}"
     note = "  no difference shown" if found.outcome == "same" else ""
-    return f"  {found.name:<20}{base:>8} → {finetuned:>10}   {gain}{note}"
+    return f"  {found.name:<20}{base:>8} → {final:>10}   {gain}{note}"

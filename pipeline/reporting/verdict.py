@@ -14,6 +14,7 @@ from pipeline.reporting.comparison import (
     percent,
     points,
 )
+from pipeline.reporting.curve import choice_sentence
 
 
 def headline(scores: Mapping[str, Any]) -> Comparison:
@@ -23,7 +24,7 @@ def headline(scores: Mapping[str, Any]) -> Comparison:
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:
-    """One sentence about the target, then one about each general set, or about there being none."""
+    """Sentences: of the target, of each general set or there being none, and of the choice."""
     target = headline(results["target"])
     sentences = [_target(target, images=results["target"]["images"])]
     for name, scores in all_sets(results).items():
@@ -31,17 +32,17 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
             sentences.append(_general(name, headline(scores), target=target))
     if not results["general"]:
         sentences.append("No general set was measured, so what it forgot is unknown.")
-    return sentences
+    return [*sentences, choice_sentence(results["alpha"], results["choice"])]
 
 
 def _target(found: Comparison, *, images: int) -> str:
     digits = _digits(found)
-    base, finetuned = percent(found.base, digits), percent(found.finetuned, digits)
+    base, final = percent(found.base, digits), percent(found.final, digits)
     on = f"On {images:,} test {'picture' if images == 1 else 'pictures'} the fine-tuned model"
     if found.metric == ACCURACY:
-        told = f"{on} names {finetuned} correctly; the base {base}"
+        told = f"{on} names {final} correctly; the base {base}"
     else:
-        told = f"{on} finds the right caption first for {finetuned}; the base for {base}"
+        told = f"{on} finds the right caption first for {final}; the base for {base}"
     bounds = interval(found.low, found.high, digits)
     difference = f"{points(found.gain, digits)} points {bounds}"
     if found.outcome == "same":
@@ -70,7 +71,7 @@ def _general(name: str, found: Comparison, *, target: Comparison) -> str:
 
 def _digits(found: Comparison) -> int:
     """0 where whole numbers tell the truth: they add up, and none becomes 0 or 100 by rounding."""
-    base, finetuned, gain = (round(100 * x) for x in (found.base, found.finetuned, found.gain))
+    base, final, gain = (round(100 * x) for x in (found.base, found.final, found.gain))
     large = all(abs(x) >= 0.01 for x in (found.gain, found.low, found.high))
-    inner = all(x in (0, 1) or 0.01 <= x <= 0.99 for x in (found.base, found.finetuned))
-    return 0 if finetuned - base == gain and large and inner else 1
+    inner = all(x in (0, 1) or 0.01 <= x <= 0.99 for x in (found.base, found.final))
+    return 0 if final - base == gain and large and inner else 1

@@ -27,9 +27,9 @@ PREDICTION = pa.schema(
         ("base_label", pa.string()),
         ("base_score", pa.float32()),
         ("base_rank_i2t", pa.int64()),
-        ("finetuned_label", pa.string()),
-        ("finetuned_score", pa.float32()),
-        ("finetuned_rank_i2t", pa.int64()),
+        ("final_label", pa.string()),
+        ("final_score", pa.float32()),
+        ("final_rank_i2t", pa.int64()),
     ]
 )
 STAGES = ("validate", "clean", "embed", "finetune")
@@ -39,6 +39,7 @@ def write(
     results: Mapping[str, Any],
     predictions: Mapping[str, pd.DataFrame],
     *,
+    curve: pd.DataFrame,
     places: Mapping[str, Places],
     quality: Quality,
     params: Mapping[str, Any],
@@ -51,10 +52,12 @@ def write(
     confusion = confusion_rows(predictions["target"]).query("model == 'fine-tuned'")
     write_plot(paths.PLOTS / "confusion.csv", confusion[["actual", "predicted"]])
     write_plot(paths.PLOTS / "recall.csv", recall_rows(results))
+    write_plot(paths.CURVE, curve)
     record = read_json(paths.FINETUNED / paths.MANIFEST)
     page = render(
         results,
         stages={stage: read_json(paths.metrics_file(stage)) for stage in STAGES},
+        curve=curve,
         history=pd.read_csv(paths.HISTORY),
         projection=pd.read_csv(paths.PROJECTION, dtype={"label": object}),
         predictions=predictions,
@@ -64,7 +67,8 @@ def write(
         model={
             "architecture": record["architecture"],
             "base weights": record["base"]["sha256"],
-            "fine-tuned bundle": sha256_of(paths.FINETUNED),
+            "trained bundle": sha256_of(paths.FINETUNED),
+            "final bundle": sha256_of(paths.FINAL),
             "training pairs": record["data"]["pairs_sha256"],
             "training code": record["code"]["sha256"],
         },

@@ -34,13 +34,34 @@ def scores(
         "chance": 0.1 if labels else None,
         "base": {**without, **dict.fromkeys(known, base)},
         "finetuned": {**without, **dict.fromkeys(known, finetuned)},
+        "final": {**without, **dict.fromkeys(known, finetuned)},
         "gain": dict.fromkeys(known, gain),
+        "gain_finetuned": dict.fromkeys(known, gain),
     }
 
+
+CHOICE = {
+    "metric": "top1",
+    "validation": 0.9,
+    "forgotten": 0.07,
+    "max_forgetting": None,
+    "alpha_without_bound": 1.0,
+    "validation_without_bound": 0.9,
+}
+CURVE = pd.DataFrame(
+    [
+        (alpha, name, "top1", start + alpha * way)
+        for alpha in (0.0, 0.5, 1.0)
+        for name, start, way in (("target", 0.4, 0.5), ("base_slice", 0.83, -0.07))
+    ],
+    columns=["alpha", "set", "metric", "value"],
+)
 
 RESULTS = {
     "target": scores(0.42, 0.91, 0.45, 0.53),
     "general": {"base_slice": scores(0.83, 0.76, -0.09, -0.05, images=400)},
+    "alpha": 1.0,
+    "choice": CHOICE,
 }
 
 STAGES = {
@@ -170,10 +191,10 @@ def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataF
             "label": pd.Series([label for label, _, _ in answers], dtype=object),
             "base_label": pd.Series([base for _, base, _ in answers], dtype=object),
             "base_score": [0.5] * len(answers),
-            "finetuned_label": pd.Series([said for _, _, said in answers], dtype=object),
-            "finetuned_score": [0.25 + i / 100 for i in range(len(answers))],
+            "final_label": pd.Series([said for _, _, said in answers], dtype=object),
+            "final_score": [0.25 + i / 100 for i in range(len(answers))],
             "base_rank_i2t": [1 + 2 * (i % 2) for i in range(len(answers))],
-            "finetuned_rank_i2t": [2 - (i % 2) for i in range(len(answers))],
+            "final_rank_i2t": [2 - (i % 2) for i in range(len(answers))],
         }
     )
 

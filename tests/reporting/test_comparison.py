@@ -18,7 +18,7 @@ def test_only_metrics_with_a_number_are_compared():
 
 
 @pytest.mark.parametrize(
-    ("base", "finetuned", "low", "high", "outcome"),
+    ("base", "final", "low", "high", "outcome"),
     [
         (0.4, 0.5, 0.05, 0.15, "gain"),
         (0.5, 0.4, -0.15, -0.05, "loss"),
@@ -27,8 +27,8 @@ def test_only_metrics_with_a_number_are_compared():
         (0.5, 0.4, -0.2, 0.0, "same"),
     ],
 )
-def test_an_interval_that_contains_zero_shows_no_difference(base, finetuned, low, high, outcome):
-    assert compare(scores(base, finetuned, low, high))["top1"].outcome == outcome
+def test_an_interval_that_contains_zero_shows_no_difference(base, final, low, high, outcome):
+    assert compare(scores(base, final, low, high))["top1"].outcome == outcome
 
 
 def test_numbers_are_written_as_percent_and_signed_points():

@@ -21,7 +21,7 @@ def test_gained_and_lost_follow_the_labels_one_of_each_class_first():
 def test_without_labels_they_follow_the_rank_of_the_caption():
     frame = predictions(*[(None, None, None)] * 4)
     frame["base_rank_i2t"] = [1, 9, 1, 40]
-    frame["finetuned_rank_i2t"] = [3, 1, 1, 1]
+    frame["final_rank_i2t"] = [3, 1, 1, 1]
     found = changes(frame)
     assert found.gained["image"].to_list() == ["3.png", "1.png"]
     assert found.lost["image"].to_list() == ["0.png"]

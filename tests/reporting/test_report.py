@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.reporting.report import flat, render
 from tests.reporting.synthetic import (
+    CHOICE,
+    CURVE,
     MODEL,
     PARAMS,
     QUALITY,
@@ -55,6 +57,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
     sets = ["target", *results["general"]]
     arguments = {
         "stages": STAGES,
+        "curve": CURVE,
         "history": history(),
         "projection": points(),
         "predictions": {name: change(predictions(*answers)) for name in sets},
@@ -64,6 +67,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
         "model": MODEL,
         "title": "Scenes",
     }
+    results = {"alpha": 1.0, "choice": CHOICE, **results}
     return render(results, **{**arguments, **given})
 
 

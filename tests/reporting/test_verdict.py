@@ -1,6 +1,8 @@
 from pipeline.reporting.verdict import verdict
-from tests.reporting.synthetic import RESULTS, scores
+from tests.reporting.synthetic import CHOICE, RESULTS, scores
 
+END = {"alpha": 1.0, "choice": CHOICE}
+KEPT = "models/final is the trained model itself (α = 1): the best on validation."
 UNKNOWN = "No general set was measured, so what it forgot is unknown."
 
 
@@ -9,33 +11,37 @@ def test_a_gain_on_the_target_and_a_loss_elsewhere():
         "On 500 test pictures the fine-tuned model names 91 % correctly; the base 42 %: "
         "+49 points [45, 53].",
         "On base_slice it lost 7 points [5, 9].",
+        KEPT,
     ]
 
 
 def test_no_difference_is_said_with_its_interval():
     same = scores(0.5, 0.51, -0.02, 0.04, images=1)
-    assert verdict({"target": same, "general": {"art": same}}) == [
+    assert verdict({"target": same, "general": {"art": same}, **END}) == [
         "On 1 test picture the fine-tuned model names 51 % correctly; the base 50 %: "
         "no difference shown (+1 points [−2, 4]).",
         "On art no difference was shown (+1 points [−2, 4]).",
+        KEPT,
     ]
 
 
 def test_a_loss_on_the_target_is_not_dressed_up():
-    assert verdict({"target": scores(0.5, 0.4, -0.15, -0.05), "general": {}}) == [
+    assert verdict({"target": scores(0.5, 0.4, -0.15, -0.05), "general": {}, **END}) == [
         "On 500 test pictures the fine-tuned model names 40 % correctly; the base 50 %: "
         "−10 points [−15, −5], worse than before.",
         UNKNOWN,
+        KEPT,
     ]
 
 
 def test_without_labels_finding_captions_is_what_counts():
     target = scores(0.4, 0.6, 0.16, 0.24, labels=False, images=12345)
     art = scores(0.4, 0.45, 0.02, 0.08)
-    assert verdict({"target": target, "general": {"art": art}}) == [
+    assert verdict({"target": target, "general": {"art": art}, **END}) == [
         "On 12,345 test pictures the fine-tuned model finds the right caption first for 60 %; "
         "the base for 40 %: +20 points [16, 24].",
         "On art it gained 5 points in zero-shot accuracy [2, 8].",
+        KEPT,
     ]
 
 
@@ -50,4 +56,4 @@ def test_numbers_that_rounding_would_bend_keep_a_digit():
 
 
 def _first(target):
-    return verdict({"target": target, "general": {}})[0]
+    return verdict({"target": target, "general": {}, **END})[0]

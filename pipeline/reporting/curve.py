@@ -1,0 +1,80 @@
+"""What the points between base and fine-tuned model are worth, as a chart and in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from pipeline.reporting.comparison import TARGET, percent
+from pipeline.reporting.svg import FINETUNED, KINDS, MUTED, chart, printable
+
+_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
+_NAME_CHARS = 18
+_STYLES = ("--", "-.", ":")
+
+
+def headline_of(curve: pd.DataFrame, name: str) -> str:
+    """The metric that speaks for a set of the curve: accuracy where there is one."""
+    metrics = set(curve["metric"][curve["set"] == name])
+    return "top1" if "top1" in metrics else "image_to_text_r1"
+
+
+def curve_chart(curve: pd.DataFrame, *, alpha: float, name: str) -> Markup:
+    """The main figure of each set over alpha, and a line where the model to use lies.
+
+    `curve` has a row for each alpha, set and metric: `alpha`, `set`, `metric`, `value` (a share).
+    """
+    general = [str(one) for one in dict.fromkeys(curve["set"]) if one != TARGET]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(alpha, color=MUTED, linestyle=":", linewidth=1.5, label="models/final")
+        for i, one in enumerate([TARGET, *general]):
+            rows = curve[(curve["set"] == one) & (curve["metric"] == headline_of(curve, one))]
+            axes.plot(
+                rows["alpha"],
+                rows["value"],
+                "-" if one == TARGET else _STYLES[i % len(_STYLES)],
+                color=FINETUNED if one == TARGET else KINDS[i % len(KINDS)],
+                marker="o",
+                markersize=5,
+                label="your validation pictures" if one == TARGET else printable(one, _NAME_CHARS),
+                clip_on=False,
+            )
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0: base", "0.25", "0.5", "0.75", "1: trained"])
+        axes.set_xlabel("α")
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.2)
+
+    rows = -(-(len(general) + 2) // 2)
+    size = (430.0, 290.0 + 20 * rows)
+    return chart(draw, name=name, size=size, margins=(48, 52.0 + 20 * rows, 30, 12))
+
+
+def choice_sentence(alpha: float, choice: Mapping[str, Any]) -> str:
+    """Which point was kept and why, in a sentence."""
+    bound = choice["max_forgetting"]
+    limit = f"no general set loses more than {100 * bound:g} points" if bound is not None else ""
+    beyond = choice["alpha_without_bound"]
+    if alpha == 0:
+        where = "models/final is the base itself"
+        if bound is None or beyond == 0:
+            return f"{where}: nothing on the way to the trained model was better on validation."
+        return f"{where}: {limit} at no other point that was tried."
+    where = (
+        "models/final is the trained model itself (α = 1)"
+        if alpha == 1
+        else f"models/final lies at α = {alpha:g} of the way from the base to the trained model"
+    )
+    if bound is None or beyond == alpha:
+        also = f", and {limit}" if limit else ""
+        return f"{where}: the best on validation{also}."
+    return (
+        f"{where}: the best on validation where {limit} (α = {beyond:g} would give "
+        f"{percent(choice['validation_without_bound'])} there instead of "
+        f"{percent(choice['validation'])})."
+    )
