@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("folder", type=Path, help="a folder that is not there yet")
     add.add_argument("--dtype", choices=["fp16", "fp32"], default="fp32")
     add.set_defaults(command=_export)
+    add = commands.add_parser("seeds", help="runs that differ in their seed alone: mean and spread")
+    add.set_defaults(command=_seeds)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
     add.add_argument("--port", default="5000")
     add.set_defaults(command=_ui)
@@ -140,6 +142,18 @@ def _export(chosen: argparse.Namespace) -> None:
 
     count = export(paths.CLEAN, paths.EMBEDDINGS, chosen.folder, dtype=chosen.dtype)
     print(f"{count:,} pairs in {chosen.folder}")
+
+
+def _seeds(_: argparse.Namespace) -> None:
+    from pipeline.seeds import alike, completed, told
+    from pipeline.tracking_store import main_tree
+
+    groups = alike(completed(main_tree()))
+    if not groups:
+        raise errors.CliptuneError(
+            "no two runs differ in their seed alone: `dvc exp run -S seed=1` makes another"
+        )
+    print("\n\n".join(map(told, groups)))
 
 
 def _count(text: str) -> int:
