@@ -58,7 +58,7 @@ def completed(root: Path) -> list[Run]:
 
 
 def alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Groups of two or more: one commit, params equal but for the seed, the newest run of each seed."""
+    """Groups of two or more: one commit, params equal but for the seed; of each seed the newest."""
     groups: dict[tuple[object, ...], dict[str, Run]] = defaultdict(dict)
     for run in runs:
         rest = frozenset((key, value) for key, value in run.params.items() if key != SEED)
