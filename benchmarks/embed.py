@@ -92,7 +92,9 @@ def _precision() -> str:
     return device.precision(torch.device("cpu"), "auto")
 
 
-def make(source: Path, count: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> pd.DataFrame:
+def make(
+    source: Path, count: int, sizes: tuple[tuple[int, int], ...] = SIZES, threads: int = THREADS
+) -> pd.DataFrame:
     """`count` JPEGs and two captions each, as the clean stage would list them."""
     source.mkdir(parents=True, exist_ok=True)
 
@@ -105,7 +107,7 @@ def make(source: Path, count: int, sizes: tuple[tuple[int, int], ...] = SIZES) -
         picture.save(file, quality=90)
         return sha256_bytes(file.read_bytes()), file.name
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         pictures = list(pool.map(one, range(count)))
     random = np.random.default_rng(0)
     captions = [

@@ -37,6 +37,8 @@ WORKERS = 2
 """OpenCLIP's decoding processes, on two cores (benchmarks/train.py says how they were chosen)."""
 
 LOOK_S = 0.2
+PRECISIONS = {"fp32": "fp32", "bf16": "amp_bf16"}
+"""Ours, and the same in OpenCLIP's words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Run:
         wall: seconds from the start of its process to its end.
         bytes: most memory of its processes at any time: pages that several share count once.
         best: the epoch whose weights it kept.
+        gpu_bytes: most memory of a GPU in use at any time, 0 without one.
     """
 
     seconds: list[float]
@@ -56,11 +59,13 @@ class Run:
     wall: float
     bytes: int
     best: int
+    gpu_bytes: int = 0
 
 
 def ours(
     folder: Path, selected: Path, source: Path, base: Path, architecture: str, *,
-    asked: dict[str, Any], seed: int, told: bool = True,
+    asked: dict[str, Any], seed: int, told: bool = True, threads: int = THREADS,
+    device: str = "cpu",
 ) -> tuple[Run, Clip]:  # fmt: skip
     """Train with the finetune stage's own call; `asked` replaces params of `finetune`.
 
@@ -69,15 +74,16 @@ def ours(
     spec = {
         "folder": str(folder), "selected": str(selected), "source": str(source),
         "base": os.path.relpath(base, "hub"), "architecture": architecture, "asked": asked,
-        "seed": seed, "told": told,
+        "seed": seed, "told": told, "threads": threads,
     }  # fmt: skip
-    run = _watched("benchmarks.train_sides", folder, spec)
+    run = _watched("benchmarks.train_sides", folder, spec, device=device)
     return run, clip_model.load(folder / "model", architecture=architecture)
 
 
 def theirs(
     folder: Path, selected: Path, source: Path, base: Path, architecture: str, *,
-    asked: dict[str, Any], seed: int,
+    asked: dict[str, Any], seed: int, threads: int = THREADS, workers: int = WORKERS,
+    device: str = "cpu",
 ) -> tuple[Run, Clip]:  # fmt: skip
     """Train with OpenCLIP's trainer, by the same params and at least as many steps."""
     pairs = pd.read_parquet(selected / "pairs.parquet")
@@ -92,10 +98,13 @@ def theirs(
     epochs = -(-steps // (len(train) // size))
     words = arguments(
         asked, train=file, base=base, logs=folder / "logs", epochs=epochs,
-        steps=epochs * (len(train) // size), seed=seed,
+        steps=epochs * (len(train) // size), seed=seed, workers=workers, device=device,
     )  # fmt: skip
-    spec = {"folder": str(folder), "arguments": words, "threads": THREADS}
-    run = _watched("benchmarks.train_theirs", folder, spec)
+    spec = {
+        "folder": str(folder), "arguments": words, "threads": threads,
+        "accumulated": accumulated(asked),
+    }  # fmt: skip
+    run = _watched("benchmarks.train_theirs", folder, spec, device=device)
     clip = clip_model.load(base, architecture=architecture)
     file = folder / "logs" / "run" / "checkpoints" / f"epoch_{epochs}.pt"
     state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
@@ -106,31 +115,48 @@ def theirs(
 
 def arguments(
     asked: dict[str, Any], *, train: Path, base: Path, logs: Path, epochs: int, steps: int,
-    seed: int,
+    seed: int, workers: int = WORKERS, device: str = "cpu",
 ) -> list[str]:  # fmt: skip
-    """Our params in the words of OpenCLIP's trainer; its own defaults are for pretraining."""
+    """Our params in the words of OpenCLIP's trainer; its own defaults are for pretraining.
+
+    A micro-batch becomes its batch, of which it accumulates as many as make ours.
+    """
+    times = accumulated(asked)
     beta1, beta2 = asked["betas"]
     scale = asked["augment"]["scale"] if asked["augment"] else 1.0
     values = {
         "model": f"local-dir:{base.absolute()}", "train-data": train, "dataset-type": "csv",
-        "logs": logs, "name": "run", "batch-size": asked["batch_size"], "epochs": epochs,
+        "logs": logs, "name": "run", "batch-size": asked["batch_size"] // times,
+        "accum-freq": times, "epochs": epochs, "device": device,
         "lr": asked["lr"], "wd": asked["weight_decay"], "beta1": beta1, "beta2": beta2,
         "eps": 1e-6, "warmup": math.ceil(asked["warmup"] * steps),
         "grad-clip-norm": asked["grad_clip"],
-        "precision": asked["precision"], "workers": WORKERS, "save-frequency": 0, "seed": seed,
+        "precision": PRECISIONS[asked["precision"]], "workers": workers, "save-frequency": 0,
+        "seed": seed,
         "aug-cfg": f"scale=({scale},1.0)",
     }  # fmt: skip
     return [word for key, value in values.items() for word in (f"--{key}", str(value))]
 
 
-def _watched(module: str, folder: Path, spec: dict[str, Any]) -> Run:
+def accumulated(asked: dict[str, Any]) -> int:
+    """How many micro-batches make a batch; it must be a whole number."""
+    size, micro = asked["batch_size"], asked["micro_batch"] or asked["batch_size"]
+    if size % micro:
+        raise SystemExit(f"a batch of {size} is no multiple of micro-batches of {micro}")
+    return int(size // micro)
+
+
+def _watched(module: str, folder: Path, spec: dict[str, Any], *, device: str) -> Run:
     """Run a module in a process of its own and look at its memory."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec))
     command = [sys.executable, "-m", module, str(folder / "spec.json")]
     began = time.perf_counter()
     with (folder / "said.txt").open("w") as said:
-        process = psutil.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        process = psutil.Popen(
+            command, stdout=said, stderr=subprocess.STDOUT,
+            env={**os.environ, "CLIPTUNE_DEVICE": device, "CLIPTUNE_PROCESSES": "1"},
+        )  # fmt: skip
         most = 0
         while process.poll() is None:
             most = max(most, _bytes(process))
@@ -161,14 +187,18 @@ def _our_side(spec: dict[str, Any]) -> dict[str, Any]:
     tuned = job.finetune(
         Path(spec["selected"]), Path(spec["source"]), asked, packed=folder,
         base=ModelParams(name=spec["architecture"], pretrained=spec["base"]), seed=spec["seed"],
-        cpu_threads=THREADS, cache=folder / "cache", recalls=recalls, log=lambda *_: None,
+        cpu_threads=spec["threads"], cache=folder / "cache", recalls=recalls, log=lambda *_: None,
         history_file=folder / "history.csv", crops=folder / "crops",
         checkpoints=folder / "checkpoints", failed=folder / "failed",
+        each="stages.finetune_rank",
     )  # fmt: skip
     bundle.save(folder / "model", tuned.clip, record=tuned.record)
     size = spec["asked"]["batch_size"]
     pairs = tuned.found["train_images"] // size * size
-    return {"seconds": seconds, "pairs": pairs, "best": tuned.found["best_epoch"]}
+    return {
+        "seconds": seconds, "pairs": pairs, "best": tuned.found["best_epoch"],
+        "gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0,
+    }  # fmt: skip
 
 
 def _each_its_own(pairs: pd.DataFrame) -> Data:
@@ -184,6 +214,8 @@ def _timed_between(module: Any, name: str) -> list[float]:
     call: Callable[..., Any] = getattr(module, name)
 
     def timed(*given: Any, **named: Any) -> Any:
+        if torch.cuda.is_initialized():  # what was asked of a GPU is not yet done
+            torch.cuda.synchronize()
         if ends:
             seconds.append(time.perf_counter() - ends[-1])
         found = call(*given, **named)

@@ -39,6 +39,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     from open_clip_train import main as trainer  # noqa: PLC0415
 
     torch.set_num_threads(spec["threads"])
+    times = spec["accumulated"]
     seconds: list[float] = []
     pairs: list[int] = []
     epoch = trainer.train_one_epoch
@@ -46,13 +47,18 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     def timed(model: Any, data: Any, *rest: Any, **named: Any) -> None:
         began = time.perf_counter()
         epoch(model, data, *rest, **named)
+        if torch.cuda.is_initialized():  # what was asked of a GPU is not yet done
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
         loader = data["train"].dataloader
-        pairs.append(loader.num_batches * loader.batch_size)
+        pairs.append(loader.num_batches // times * times * loader.batch_size)
 
     trainer.train_one_epoch = timed
     trainer.main(spec["arguments"])
-    return {"seconds": seconds, "pairs": pairs[0], "best": len(seconds)}
+    return {
+        "seconds": seconds, "pairs": pairs[0], "best": len(seconds),
+        "gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

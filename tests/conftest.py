@@ -5,6 +5,7 @@ from pathlib import Path
 import hypothesis
 import pandas as pd
 import pytest
+import torch
 
 from pipeline import params as params_of
 from pipeline.clip import model as clip_model
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files keep together and tests keep their order; the longest files come first."""
     rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`pytest -m gpu` is one command on any machine."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU here: torch sees no CUDA device")
 
 
 @pytest.fixture(scope="session")
