@@ -4,7 +4,8 @@ Makes JPEGs of 640×480 with a caption each and trains models with random weight
 bf16 autocast, by our finetune stage's call and by `open_clip_train.main` (train_sides.py), in turn,
 with the same optimiser, rates and batch and all cores for pictures. Where a batch does not fit the
 memory, ours takes micro-batches (the gradient cache) and OpenCLIP's accumulates (--accum-freq): for
-each the fewest that fit, found by trying. Neither is held to deterministic kernels.
+each the fewest that fit, found by trying. Neither is held to deterministic kernels. OpenCLIP's
+            processes are a core each, or fewer where their batches would not fit in /dev/shm.
 
 pairs/s     of an epoch's steps with all that they wait for, without validating and saving. Ours
             keeps decoded pictures after the first epoch; a later one shows that.
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from benchmarks.embed import make, saved
@@ -111,7 +113,7 @@ def measure(root: Path, model: str, batch: int, *, device: str, most: int) -> di
     looked = parts(root, model, asked, device=device, most=most)
     found = {}
     for who in SIDES:
-        run, rows = trained(who, root, model, asked, rows=looked[who]["rows"], device=device)
+        run, rows = trained(who, root, model, asked, looked=looked[who], device=device)
         found[who] = described(run, {**looked[who], "rows": rows})
     return found
 
@@ -132,10 +134,10 @@ def parts(
 
 
 def trained(
-    who: str, root: Path, model: str, asked: dict[str, Any], *, rows: int, device: str
+    who: str, root: Path, model: str, asked: dict[str, Any], *, looked: dict[str, Any], device: str
 ) -> tuple[Run, int]:
-    """Train with `rows` at once, or half, where a whole run needs more memory than a step did."""
-    folder, cores = root / "run", devices.cores()
+    """Train with as many rows at once as were found to fit; with half, where a run lacks memory."""
+    folder, cores, rows = root / "run", devices.cores(), looked["rows"]
     where = (folder, root / "selected", root / "source", root / model, model)
     while True:
         now = {**asked, "micro_batch": None if rows == asked["batch_size"] else rows}
@@ -143,8 +145,9 @@ def trained(
             if who == "ours":
                 run, _ = ours(*where, asked=now, seed=0, threads=cores, device=device)
             else:
+                workers = workers_for(cores, batch_bytes=rows * looked["row_bytes"], free=shared())
                 run, _ = theirs(
-                    *where, asked=now, seed=0, threads=cores, workers=cores, device=device
+                    *where, asked=now, seed=0, threads=cores, workers=workers, device=device
                 )
             return run, rows
         except SystemExit as error:
@@ -153,6 +156,16 @@ def trained(
             rows //= 2
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def workers_for(cores: int, *, batch_bytes: int, free: int) -> int:
+    """Of OpenCLIP's processes as many as may each hold two batches in shared memory, at least 1."""
+    return max(min(cores, free // (2 * batch_bytes)), 1)
+
+
+def shared() -> int:
+    """Bytes of shared memory that processes may take, without swapping."""
+    return min(shutil.disk_usage("/dev/shm").free, psutil.virtual_memory().available // 2)  # noqa: S108
 
 
 def lacked_memory(said: str) -> bool:

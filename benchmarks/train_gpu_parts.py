@@ -2,7 +2,8 @@
 
 A process of its own, so that a GPU's memory is empty. Of each trainer: how many pairs go through
 the model at once, by trying; what a batch then takes in each part, in seconds. Inputs lie on the
-device already, but for the parts `pictures` and `captions`, which are all that the host does.
+device already (of noise: a GPU is faster on zeros), but for the parts `pictures` and `captions`,
+which are all that the host does.
 
 Shapes: B pairs of a batch, D width of an embedding.
 """
@@ -41,10 +42,9 @@ from pipeline.training.health import is_lack_of_memory
 from pipeline.training.learner import BLOCK
 
 THEIRS = "OpenCLIP's trainer"
-LOOKED_AT = 2048
-"""Pictures that are decoded for the part `pictures`."""
+LOOKED_AT, REPEATS = 2048, 3
+"""Pictures that are decoded for the part `pictures`; and how often all other parts are timed."""
 
-REPEATS = 3
 FULL = 0.92
 """Share of a GPU's memory that may be taken: what is left falls to pieces."""
 
@@ -94,7 +94,10 @@ def largest(fits: Callable[[int], bool], batch: int, *, most: int) -> int:
 
 
 def look(spec: dict[str, Any]) -> dict[str, Any]:
-    """For each trainer: `rows` at once, `tokens` a text, `flops` a pair, `seconds` a batch."""
+    """For each trainer: `rows` at once, `tokens` a text, `flops` a pair, `seconds` a batch.
+
+    And `row_bytes`: a pair's pixels in fp32.
+    """
     device, batch = torch.device(spec["device"]), spec["asked"]["batch_size"]
     base, name = Path(spec["base"]), spec["architecture"]
     torch.set_num_threads(devices.cores())
@@ -108,9 +111,7 @@ def look(spec: dict[str, Any]) -> dict[str, Any]:
     lengths = {THEIRS: tokens.shape[1], "ours": int(read_lengths(clip.model, tokens).max())}
     outline = clip_model.outline(name, base).train()
     pictures = _pictures(clip, train, Path(spec["source"]), device=device, batch=batch)
-    began = time.perf_counter()
-    trimmed(clip.model, clip.tokenizer(captions))
-    of_captions = time.perf_counter() - began
+    of_captions = _took(lambda: trimmed(clip.model, clip.tokenizer(captions)), device)
     found = {}
     for who, make in ((THEIRS, _their_side), ("ours", _our_side)):
         model = clip_model.load(base, architecture=name).model.to(device)
@@ -122,7 +123,7 @@ def look(spec: dict[str, Any]) -> dict[str, Any]:
         if who == "ours":  # theirs are made by the processes that decode
             seconds["captions"] = of_captions * (1 if rows == batch else 2)
         found[who] = {
-            "rows": rows, "tokens": lengths[who],
+            "rows": rows, "tokens": lengths[who], "row_bytes": 3 * side * side * 4,
             "flops": flops(outline, side=side, length=lengths[who]),
             "seconds": {**pictures[who], **seconds},
         }  # fmt: skip
@@ -143,7 +144,7 @@ def _our_side(
     every = torch.arange(len(tokens), device=device)
 
     def forward(rows: int) -> tuple[Tensor, Tensor]:
-        crops = torch.zeros(rows, side, side, 3, dtype=torch.uint8, device=device)
+        crops = torch.randint(256, (rows, side, side, 3), dtype=torch.uint8, device=device)
         texts = trimmed(model, tokens[:rows]).to(device)
         with devices.autocast(device, asked["precision"]):
             image = F.normalize(model.encode_image(clip.pixels(crops)), dim=-1).float()
@@ -166,7 +167,7 @@ def _their_side(
     whole = ClipLoss()
 
     def forward(rows: int) -> tuple[Tensor, Tensor]:
-        pixels = torch.zeros(rows, 3, side, side, device=device)
+        pixels = torch.randn(rows, 3, side, side, device=device)
         with devices.autocast(device, asked["precision"]):
             image, text, *_ = model(pixels, tokens[:rows].to(device))
         return image, text
@@ -235,10 +236,8 @@ def _seconds(
     one.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         width = one.forward(2)[0].shape[1]
-    image, text = (
-        F.normalize(torch.randn(batch, width, device=device), dim=1).requires_grad_()
-        for _ in range(2)
-    )  # fmt: skip
+    noise = F.normalize(torch.randn(2, batch, width, device=device), dim=-1)
+    image, text = (part.clone().requires_grad_() for part in noise)
     of_loss = _took(lambda: one.loss(image, text).backward(), device)
     found["loss"] = of_loss if one.apart else times * of_loss
     return found

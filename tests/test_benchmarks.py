@@ -157,10 +157,21 @@ def test_a_run_that_lacks_memory_goes_on_with_half_the_rows(
         return "run", None
 
     monkeypatch.setattr(train_gpu, "ours", ours)
-    found = train_gpu.trained("ours", tmp_path, "m", {"batch_size": 8}, rows=8, device="cpu")
+    found = train_gpu.trained(
+        "ours", tmp_path, "m", {"batch_size": 8}, looked={"rows": 8}, device="cpu"
+    )
     assert (found, tried) == (("run", 2), [None, 4, 2])
     with pytest.raises(SystemExit, match="something else"):
-        train_gpu.trained("ours", tmp_path, "m", {"batch_size": 8}, rows=1, device="cpu")
+        train_gpu.trained(
+            "ours", tmp_path, "m", {"batch_size": 8}, looked={"rows": 1}, device="cpu"
+        )
+
+
+@pytest.mark.parametrize(("free", "workers"), [(1000, 16), (60, 3), (10, 1)])
+def test_processes_are_as_many_as_shared_memory_holds_two_batches_of(
+    free: int, workers: int
+) -> None:
+    assert train_gpu.workers_for(16, batch_bytes=10, free=free) == workers
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
