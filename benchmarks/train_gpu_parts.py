@@ -94,10 +94,7 @@ def largest(fits: Callable[[int], bool], batch: int, *, most: int) -> int:
 
 
 def look(spec: dict[str, Any]) -> dict[str, Any]:
-    """For each trainer: `rows` at once, `tokens` a text, `flops` a pair, `seconds` a batch.
-
-    And `row_bytes`: a pair's pixels in fp32.
-    """
+    """Each trainer's rows at once; tokens, bytes of pixels, operations of a pair; seconds a batch."""
     device, batch = torch.device(spec["device"]), spec["asked"]["batch_size"]
     base, name = Path(spec["base"]), spec["architecture"]
     torch.set_num_threads(devices.cores())
