@@ -94,7 +94,7 @@ def largest(fits: Callable[[int], bool], batch: int, *, most: int) -> int:
 
 
 def look(spec: dict[str, Any]) -> dict[str, Any]:
-    """Each trainer's rows at once; tokens, bytes of pixels, operations of a pair; seconds a batch."""
+    """Each trainer's rows at once; tokens, pixels' bytes, operations of a pair; seconds a batch."""
     device, batch = torch.device(spec["device"]), spec["asked"]["batch_size"]
     base, name = Path(spec["base"]), spec["architecture"]
     torch.set_num_threads(devices.cores())
