@@ -98,6 +98,7 @@ def test_gradients_are_a_cpus(
     assert all(gradient.dtype == torch.float32 for gradient in found.values())
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which torch hides itself
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler here")
 def test_compiled_towers_have_the_plain_ones_gradients(
     tmp_path: Path, pictures: Path, defaults: Params
