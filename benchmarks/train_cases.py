@@ -32,6 +32,7 @@ CLASSES = [
 
 EQUAL = {
     "precision": "fp32",
+    "distil": 0.0,
     "augment": {"scale": 0.9, "brightness": 0.0, "contrast": 0.0, "flip": 0.0},
 }
 """What both trainers can do: OpenCLIP's default varies the box alone."""

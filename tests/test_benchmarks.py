@@ -23,7 +23,7 @@ def test_openclips_trainer_is_asked_for_what_ours_is(defaults: Params) -> None:
     )  # fmt: skip
     said = parse_args(words)
     assert (said.epochs, said.batch_size, said.warmup, said.seed) == (5, 128, 30, 3)
-    assert (said.lr, said.wd, said.beta1, said.beta2, said.eps) == (1e-3, 0.1, 0.9, 0.98, 1e-6)
+    assert (said.lr, said.wd, said.beta1, said.beta2, said.eps) == (5e-4, 0.1, 0.9, 0.98, 1e-6)
     assert (said.precision, said.grad_clip_norm, said.workers) == ("fp32", 1.0, 2)
     assert said.aug_cfg == {"scale": (0.9, 1.0)}
 

@@ -15,6 +15,7 @@ SUMMARY = """\
 On 500 test pictures the fine-tuned model names 91 % correctly; the base 42 %: +49 points [45, 53].
 On base_slice it lost 7 points [5, 9].
 On flickr no difference was shown in image → text R@1 (+1 points [−2, 4]).
+models/final is the trained model itself (α = 1): the best on validation.
 
                           base   fine-tuned   gain in points [interval]
 target (500 pictures)

@@ -27,9 +27,9 @@ def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
         ("  epochs: 10", "  epoch: 10", "unknown key `finetune.epoch`: did you mean `epochs`?"),
         ("  epochs: 10", "  epochs: ten", "`finetune.epochs` is 'ten'"),
         ("  epochs: 10", "", "`finetune.epochs` is missing"),
-        ("  lr: 1.0e-3", "  lr: 0", "`finetune.lr` is 0: input should be greater than 0"),
-        ("  lr: 1.0e-3", "  lr: [1]", "`finetune.lr` is [1]: input should be a valid number, or "),
-        ("  lr: 1.0e-3", "  lr: aut", "`finetune.lr` is 'aut'"),
+        ("  lr: 5.0e-4", "  lr: 0", "`finetune.lr` is 0: input should be greater than 0"),
+        ("  lr: 5.0e-4", "  lr: [1]", "`finetune.lr` is [1]: input should be a valid number, or "),
+        ("  lr: 5.0e-4", "  lr: aut", "`finetune.lr` is 'aut'"),
         ("  warmup: 0.1", "  warmup: 1.0", "`finetune.warmup` is 1.0"),
         ("  max_twins: 0.9", "  max_twins: 0", "`finetune.max_twins` is 0: input should be gre"),
         ("{image: all, text", "{image: al, text", "`finetune.lock.image` is 'al'"),
@@ -76,7 +76,7 @@ def test_a_key_of_several_types_fails_in_one_line(tmp_path: Path) -> None:
 
 
 def test_auto_stands_for_numbers_of_a_training(tmp_path: Path) -> None:
-    keys = (("  epochs: 10", "  epochs: auto"), ("  lr: 1.0e-3", "  lr: auto"))
+    keys = (("  epochs: 10", "  epochs: auto"), ("  lr: 5.0e-4", "  lr: auto"))
     assert params.load(Params, changed(tmp_path, *keys)).finetune.lr == "auto"
 
 
@@ -86,7 +86,7 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 
 def test_an_exponent_is_a_number(tmp_path: Path) -> None:
-    loaded = params.load(Params, changed(tmp_path, ("lr: 1.0e-3", "lr: 1e-5")))
+    loaded = params.load(Params, changed(tmp_path, ("lr: 5.0e-4", "lr: 1e-5")))
     assert loaded.finetune.lr == 1e-5
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.reporting.choice import choice_sentence
 from pipeline.reporting.comparison import (
     ACCURACY,
     FIND_CAPTION,
@@ -14,7 +15,6 @@ from pipeline.reporting.comparison import (
     percent,
     points,
 )
-from pipeline.reporting.curve import choice_sentence
 
 
 def headline(scores: Mapping[str, Any]) -> Comparison:

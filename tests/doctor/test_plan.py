@@ -29,7 +29,7 @@ def test_steps_by_hand(settings: Settings, sample: Sample) -> None:
     assert facts == {
         "images": "train about 800, val about 100, test about 100",
         "steps": "about 60: 10 epochs of 6",
-        "warm-up": "6 steps up to a learning rate of 0.001",
+        "warm-up": "6 steps up to a learning rate of 0.0005",
     }
 
 

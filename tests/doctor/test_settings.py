@@ -21,7 +21,7 @@ def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
 def test_all_problems_are_told_and_whole_sections_stay(tmp_path: Path) -> None:
     file = edited(
         tmp_path,
-        ("  lr: 1.0e-3", "  lr: fast"),
+        ("  lr: 5.0e-4", "  lr: fast"),
         ("  epochs: 10", "  epoch: 10"),
         ("  dtype: fp16", "  dtype: fp8"),
     )

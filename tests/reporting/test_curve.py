@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from pipeline.reporting.curve import choice_sentence, curve_chart, headline_of
+from pipeline.reporting.choice import choice_sentence
+from pipeline.reporting.curve import curve_chart, headline_of
 from tests.reporting.synthetic import CHOICE, CURVE
 
 

@@ -29,7 +29,7 @@ from pipeline.training.finetune import fit
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"epochs": 6, "batch_size": 4, "micro_batch": 2, "freeze_batch_norm": True,
-            "ema": 0.9, "toward_base": 0.1, "best_by": "retrieval"}  # fmt: skip
+            "ema": 0.9, "distil": 0.0, "toward_base": 0.1, "best_by": "retrieval"}  # fmt: skip
 
 
 def train(source: Path, kept: Path, out: Path) -> None:

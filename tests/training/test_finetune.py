@@ -39,7 +39,7 @@ def run(
         pairs,
         pairs,
         crops=Crops(clip, places_below(pairs, source)),
-        params=defaults.finetune.model_copy(update=settings),
+        params=defaults.finetune.model_copy(update={"distil": 0.0, **settings}),
         seed=0,
         recalls=recalls,
         log=lambda values, step: logged.append((step, dict(values))),

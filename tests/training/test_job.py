@@ -51,7 +51,9 @@ def run(selected: Path, params: FinetuneParams) -> tuple[Finetuned, list[Scores]
 
 
 def asked(defaults: Params, **values: Any) -> FinetuneParams:
-    return FinetuneParams.model_validate({**defaults.finetune.model_dump(), **values})
+    return FinetuneParams.model_validate(
+        {**defaults.finetune.model_dump(), "distil": 0.0, **values}
+    )
 
 
 def test_what_was_chosen_is_told_and_kept(

@@ -73,7 +73,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Clip]:
 def params_of(defaults: Params, **changes: Any) -> FinetuneParams:
     plain = {"epochs": 2, "batch_size": 8, "warmup": 0.0, "lr": 1e-2, "augment": None}
     settings = {**plain, **changes}
-    return defaults.finetune.model_copy(update=settings)
+    return defaults.finetune.model_copy(update={"distil": 0.0, **settings})
 
 
 def table(clip: Clip, source: Path, pairs: pd.DataFrame, params: FinetuneParams) -> Known:

@@ -78,7 +78,7 @@ def anew(method: str, **changes: Any) -> Any:
     from tests.drawing import ROOT
 
     asked = {"method": method, "checkpoint_activations": True, **changes}
-    return load(Params, ROOT / "params.yaml").finetune.model_copy(update=asked)
+    return load(Params, ROOT / "params.yaml").finetune.model_copy(update={"distil": 0.0, **asked})
 
 
 def test_a_tower_that_can_not_is_named_with_the_remedy(tiny: Clip) -> None:

@@ -20,7 +20,7 @@ from pipeline.training import job
 from pipeline.training.job import Finetuned
 from tests.drawing import ROOT
 
-SETTINGS: dict[str, Any] = {"epochs": 8, "batch_size": 5, "lr": "1.0e-4", "ema": 0.9}
+SETTINGS: dict[str, Any] = {"distil": 0.0, "epochs": 8, "batch_size": 5, "lr": "1.0e-4", "ema": 0.9}
 """Of 12 pictures two batches an epoch, which two processes share out as 3 and 2."""
 
 STEPS = 16
