@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
             and final (metric → share, null without labels); gain, of final over base, and
             gain_finetuned (metric → value, low, high). `alpha` and `choice`: see interpolate.py.
-        curve: a row for each point and set: alpha, set (`validation`, or a general set's name),
+        curve: a row for each point and set: alpha, set (`target`, on its validation split, or a general set),
             metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
         places: the same names → where each image lies, by its id.
@@ -109,7 +109,7 @@ def evaluate(
             "alpha": alpha,
             "choice": _told(choice, headline(val.scored[0.0])),
         },
-        curve=_curve({"validation": val, **general}),
+        curve=_curve({sets.TARGET: val, **general}),
         predictions={name: _said(one, alpha) for name, one in named.items()},
         places={name: one.data.places for name, one in named.items()},
         final=final,

@@ -39,7 +39,7 @@ def test_params_stand_under_the_keys_of_params_yaml(here: Toy, defaults: Params)
     with tracking.stage_run("finetune", params) as run:
         run.metrics({})
     logged = here.client().get_run(run.run_id).data.params
-    assert logged["finetune.lr"] == "0.001"
+    assert logged["finetune.lr"] == "0.0005"
     assert logged["finetune.betas"] == "[0.9, 0.98]"
     assert logged["finetune.deterministic"] == "true"
     assert logged["data.source"] == "samples/scenes/out"
