@@ -25,8 +25,8 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
             and final (metric → share, null without labels); gain, of final over base, and
             gain_finetuned (metric → value, low, high). `alpha` and `choice`: see interpolate.py.
-        curve: a row for each point and set: alpha, set (`target`, on its validation split, or a general set),
-            metric, value.
+        curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
+            general set's name), metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
         places: the same names → where each image lies, by its id.
         final: the model to use.
