@@ -34,12 +34,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.train_cases import Case, cases
-from benchmarks.train_sides import THREADS, Run, ours, theirs
+from benchmarks.train_sides import THEIRS, THREADS, Run, ours, theirs
 from pipeline import params as params_of
 from pipeline.clip import device as devices
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.evaluation.bootstrap import value
+from pipeline.evaluation.headline import HEADLINES
 from pipeline.evaluation.score import score
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import Params
@@ -52,13 +53,11 @@ IMAGES = int(os.environ.get("CLIPTUNE_BENCH_IMAGES", "128"))
 TURNS = int(os.environ.get("CLIPTUNE_BENCH_TURNS", "3"))
 SEEDS = int(os.environ.get("CLIPTUNE_BENCH_SEEDS", "3"))
 MEMORY_GOAL = 1.0
-THEIRS = "OpenCLIP's trainer"
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, no twins told": {"told": False},
     "ours, distil 1": {"distil": 1.0},
 }
-SHOWN = ("top1", "image_to_text_r1", "text_to_image_r1")
 Scores = dict[str, float]
 
 
@@ -185,13 +184,13 @@ def quality(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def scored(clip: Clip, data: dict[str, EvalSet], crops: dict[str, Crops]) -> Scores:
-    """What SHOWN says of a model on each set, in fp32."""
+    """What HEADLINES say of a model on each set, in fp32."""
     device = devices.prepare(cpu_threads=THREADS)
     asked = params_of.load(Params).evaluate
     found = {}
     for name, one in data.items():
         metrics = score(clip, one, crops[name], asked, device=device).metrics
-        found |= {f"{name} {key}": value(metrics[key]) for key in SHOWN}
+        found |= {f"{name} {key}": value(metrics[key]) for key in HEADLINES}
     return found
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from benchmarks.embed import make, saved
+from benchmarks.embed import THREADS, make, saved
 from pipeline import params as params_of
 from pipeline import paths
 from pipeline.captions.clean import clean
@@ -25,6 +26,9 @@ from pipeline.validation.validate import validate
 REAL = Path(__file__).parents[2] / "shared" / "real"
 SAMPLE = Path("samples/scenes/out")
 BASE = Path("samples/base_model/out")
+HELD_OUT = 16
+"""Made pictures on which ours validates."""
+
 CLASSES = [
     "t-shirt", "longsleeve", "shoes", "pants", "outwear", "shirt", "shorts", "dress", "hat", "skirt"
 ]  # fmt: skip
@@ -98,16 +102,24 @@ def cases(names: list[str], root: Path, *, images: int) -> Iterator[tuple[str, C
             print(f"{name}: no such case, and {REAL / name} is not there")
 
 
-def _asked(**values: Any) -> dict[str, Any]:
+def asked_for(**values: Any) -> dict[str, Any]:
+    """Params of `finetune`: those of params.yaml, EQUAL, and these."""
     return {**params_of.load(Params).finetune.model_dump(), **EQUAL, **values}
+
+
+def made_pairs(source: Path, images: int, *, threads: int = THREADS) -> pd.DataFrame:
+    """So many made pictures of 640×480 to train on, HELD_OUT to validate on; a caption each."""
+    count = images + HELD_OUT
+    made = make(source, count, sizes=((640, 480),), threads=threads)
+    pairs = made.drop_duplicates("image_id")
+    pairs["split"] = np.where(np.arange(len(pairs)) < images, "train", "val")
+    return pairs
 
 
 def _large(root: Path, images: int, *, repeats: bool) -> Case:
     """Made pictures of 640×480 with a caption each: all distinct, or of ten classes."""
     selected, source = root / f"large{repeats}", root / "source"
-    held = 16
-    pairs = make(source, images + held, sizes=((640, 480),)).drop_duplicates("image_id")
-    pairs["split"] = np.where(np.arange(len(pairs)) < images, "train", "val")
+    pairs = made_pairs(source, images)
     if repeats:
         pairs["caption"] = [f"a photo of a {CLASSES[i % 10]}" for i in range(len(pairs))]
     selected.mkdir()
@@ -117,7 +129,7 @@ def _large(root: Path, images: int, *, repeats: bool) -> Case:
         saved("ViT-B-32", base)
     goal = 1.5 if repeats else 1.35
     return Case(
-        selected, source, "ViT-B-32", base, _asked(batch_size=64, lr=1e-5, epochs=2), None,
+        selected, source, "ViT-B-32", base, asked_for(batch_size=64, lr=1e-5, epochs=2), None,
         {"first": goal, "later": goal},
     )  # fmt: skip
 
@@ -126,7 +138,7 @@ def _sample() -> Case:
     if not (paths.SELECTED / PAIRS_FILE).is_file():
         raise SystemExit("the sample is not there: `make repro` makes it and its base model")
     return Case(
-        paths.SELECTED, SAMPLE, "scenes-resnet", BASE, _asked(epochs=4), 10, {"later": 1.8},
+        paths.SELECTED, SAMPLE, "scenes-resnet", BASE, asked_for(epochs=4), 10, {"later": 1.8},
         ("top1", "image_to_text_r1", "text_to_image_r1"),
     )  # fmt: skip
 
@@ -151,6 +163,6 @@ def _photographs(name: str, root: Path) -> Case:
         with suppress(OSError):
             shutil.rmtree(folder / part)
     return Case(
-        folder / "clean", REAL / name, "scenes-resnet", BASE, _asked(epochs=4), 10, {"later": 1.8},
-        ("top1",),
+        folder / "clean", REAL / name, "scenes-resnet", BASE, asked_for(epochs=4), 10,
+        {"later": 1.8}, ("top1",),
     )  # fmt: skip

@@ -5,7 +5,7 @@ bf16 autocast, by our finetune stage's call and by `open_clip_train.main` (train
 with the same optimiser, rates and batch and all cores for pictures. Where a batch does not fit the
 memory, ours takes micro-batches (the gradient cache) and OpenCLIP's accumulates (--accum-freq): for
 each the fewest that fit, found by trying. Neither is held to deterministic kernels. OpenCLIP's
-            processes are a core each, or fewer where their batches would not fit in /dev/shm.
+processes are a core each, or fewer where their batches would not fit in /dev/shm.
 
 pairs/s     of an epoch's steps with all that they wait for, without validating and saving. Ours
             keeps decoded pictures after the first epoch; a later one shows that.
@@ -32,26 +32,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 
-from benchmarks.embed import make, saved
+from benchmarks.embed import saved
 from benchmarks.train import figures
-from benchmarks.train_cases import EQUAL
-from benchmarks.train_gpu_parts import THEIRS
-from benchmarks.train_sides import Run, ours, theirs
-from pipeline import params as params_of
+from benchmarks.train_cases import asked_for, made_pairs
+from benchmarks.train_sides import THEIRS, Run, ours, theirs
 from pipeline.clip import device as devices
 from pipeline.data.pairs import PAIR, PAIRS_FILE, write_table
-from pipeline.params import Params
 
 MODELS = os.environ.get("CLIPTUNE_BENCH_MODELS", "ViT-B-32,ViT-B-16,ViT-L-14").split(",")
 BATCHES = [int(n) for n in os.environ.get("CLIPTUNE_BENCH_BATCHES", "1024,4096,16384").split(",")]
 IMAGES = int(os.environ.get("CLIPTUNE_BENCH_IMAGES", "32768"))
-HELD_OUT = 16
-"""Pictures on which ours validates."""
-
 GOAL = 1.0
 ALONGSIDE = ("pictures", "pictures again")
 """Parts that run beside all others, in the first and in a later epoch."""
@@ -88,10 +81,7 @@ def compare(
 
     A batch of more than `images` pictures is left out, and told.
     """
-    pairs = make(
-        root / "source", images + HELD_OUT, sizes=((640, 480),), threads=devices.cores()
-    ).drop_duplicates("image_id")
-    pairs["split"] = np.where(np.arange(len(pairs)) < images, "train", "val")
+    pairs = made_pairs(root / "source", images, threads=devices.cores())
     (root / "selected").mkdir()
     write_table(pairs, PAIR, root / "selected" / PAIRS_FILE)
     for model in models:
@@ -106,10 +96,7 @@ def compare(
 
 def measure(root: Path, model: str, batch: int, *, device: str, most: int) -> dict[str, Any]:
     """Both trainers with a model and a batch."""
-    asked = {
-        **params_of.load(Params).finetune.model_dump(), **EQUAL, "precision": "bf16",
-        "batch_size": batch, "lr": 1e-5, "epochs": 2, "deterministic": False,
-    }  # fmt: skip
+    asked = asked_for(precision="bf16", batch_size=batch, lr=1e-5, epochs=2, deterministic=False)
     looked = parts(root, model, asked, device=device, most=most)
     found = {}
     for who in SIDES:

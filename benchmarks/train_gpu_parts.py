@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.embed import Pictures
+from benchmarks.train_sides import THEIRS
 from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
 from pipeline.clip.losses import Codes
@@ -41,7 +42,6 @@ from pipeline.training.distributed import ALONE, share
 from pipeline.training.health import is_lack_of_memory
 from pipeline.training.learner import BLOCK
 
-THEIRS = "OpenCLIP's trainer"
 LOOKED_AT, REPEATS = 2048, 3
 """Pictures that are decoded for the part `pictures`; and how often all other parts are timed."""
 

@@ -21,6 +21,7 @@ import pandas as pd
 import psutil
 import torch
 
+from benchmarks.train_theirs import gpu_bytes, wait
 from pipeline import params as params_of
 from pipeline.clip import model as clip_model
 from pipeline.clip.losses import Codes
@@ -32,6 +33,7 @@ from pipeline.training import finetune as loop
 from pipeline.training import job
 from pipeline.training.learner import Data, coded
 
+THEIRS = "OpenCLIP's trainer"
 THREADS = 2
 WORKERS = 2
 """OpenCLIP's decoding processes, on two cores (benchmarks/train.py says how they were chosen)."""
@@ -197,7 +199,7 @@ def _our_side(spec: dict[str, Any]) -> dict[str, Any]:
     pairs = tuned.found["train_images"] // size * size
     return {
         "seconds": seconds, "pairs": pairs, "best": tuned.found["best_epoch"],
-        "gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0,
+        "gpu_bytes": gpu_bytes(),
     }  # fmt: skip
 
 
@@ -214,8 +216,7 @@ def _timed_between(module: Any, name: str) -> list[float]:
     call: Callable[..., Any] = getattr(module, name)
 
     def timed(*given: Any, **named: Any) -> Any:
-        if torch.cuda.is_initialized():  # what was asked of a GPU is not yet done
-            torch.cuda.synchronize()
+        wait()
         if ends:
             seconds.append(time.perf_counter() - ends[-1])
         found = call(*given, **named)

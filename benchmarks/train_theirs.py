@@ -33,6 +33,17 @@ def stand_in() -> None:
             vars(sys.modules[name]).update(dict.fromkeys(needed, object))
 
 
+def wait() -> None:
+    """Until a GPU, where one is in use, has done what was asked of it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def gpu_bytes() -> int:
+    """The most memory of a GPU that was in use, 0 without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+
+
 def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Call its main with `arguments` on so many `threads`; seconds and pairs of each epoch."""
     stand_in()
@@ -47,8 +58,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     def timed(model: Any, data: Any, *rest: Any, **named: Any) -> None:
         began = time.perf_counter()
         epoch(model, data, *rest, **named)
-        if torch.cuda.is_initialized():  # what was asked of a GPU is not yet done
-            torch.cuda.synchronize()
+        wait()
         seconds.append(time.perf_counter() - began)
         loader = data["train"].dataloader
         pairs.append(loader.num_batches // times * times * loader.batch_size)
@@ -57,7 +67,7 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
     trainer.main(spec["arguments"])
     return {
         "seconds": seconds, "pairs": pairs[0], "best": len(seconds),
-        "gpu_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0,
+        "gpu_bytes": gpu_bytes(),
     }  # fmt: skip
 
 

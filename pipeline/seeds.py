@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import TrackingError
-from pipeline.reporting.comparison import HEADLINES, METRICS, points
+from pipeline.evaluation.headline import HEADLINES
+from pipeline.reporting.comparison import METRICS, points
 from pipeline.tracking_runs import search
 from pipeline.tracking_store import connect
 

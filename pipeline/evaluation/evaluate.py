@@ -12,6 +12,7 @@ from pipeline.clip.pixels import Crops
 from pipeline.data.places import Places
 from pipeline.evaluation import sets
 from pipeline.evaluation.bootstrap import paired_gain, value
+from pipeline.evaluation.headline import HEADLINES, headline
 from pipeline.evaluation.interpolate import Choice, Point, between, choose
 from pipeline.evaluation.score import METRICS, Scored, score
 from pipeline.evaluation.sets import EvalSet
@@ -107,18 +108,13 @@ def evaluate(
             sets.TARGET: results.pop(sets.TARGET),
             "general": results,
             "alpha": alpha,
-            "choice": _told(choice, headline(val.scored[0.0])),
+            "choice": _told(choice, headline(val.scored[0.0].metrics)),
         },
         curve=_curve({sets.TARGET: val, **general}),
         predictions={name: _said(one, alpha) for name, one in named.items()},
         places={name: one.data.places for name, one in named.items()},
         final=final,
     )
-
-
-def headline(scored: Scored) -> str:
-    """The metric that speaks for a set: accuracy where there are labels, else finding captions."""
-    return "top1" if "top1" in scored.metrics else "image_to_text_r1"
 
 
 def _points(val: _Measured, general: dict[str, _Measured], alphas: set[float]) -> list[Point]:
@@ -129,8 +125,8 @@ def _points(val: _Measured, general: dict[str, _Measured], alphas: set[float]) -
 
 
 def _figure(one: _Measured, alpha: float) -> float:
-    scored = one.scored[alpha]
-    return value(scored.metrics[headline(scored)])
+    metrics = one.scored[alpha].metrics
+    return value(metrics[headline(metrics)])
 
 
 def _told(choice: Choice, metric: str) -> dict[str, Any]:
@@ -150,7 +146,7 @@ def _curve(measured: dict[str, _Measured]) -> pd.DataFrame:
         (alpha, name, metric, value(scored.metrics[metric]))
         for name, one in measured.items()
         for alpha, scored in one.scored.items()
-        for metric in ("top1", "image_to_text_r1", "text_to_image_r1")
+        for metric in HEADLINES
         if metric in scored.metrics
     ]
     return pd.DataFrame(rows, columns=["alpha", "set", "metric", "value"])

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.evaluation.headline import ACCURACY, FIND_CAPTION, FIND_PICTURE
+
 Outcome = Literal["gain", "loss", "same"]
 
 TARGET = "target"
 """The key of the user's own test split, beside the names of the general sets."""
-
-ACCURACY = "top1"
-FIND_CAPTION = "image_to_text_r1"
-FIND_PICTURE = "text_to_image_r1"
 
 METRICS = {
     ACCURACY: "Zero-shot accuracy",
@@ -29,9 +27,6 @@ METRICS = {
     "text_to_image_r10": "Text → image R@10",
 }
 """Every metric, in the order in which it is shown."""
-
-HEADLINES = (ACCURACY, FIND_CAPTION, FIND_PICTURE)
-"""The metrics that a summary shows."""
 
 
 @dataclass(frozen=True)

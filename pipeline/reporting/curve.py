@@ -3,20 +3,25 @@
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
+from pipeline.evaluation.headline import headline
 from pipeline.reporting.comparison import TARGET
-from pipeline.reporting.svg import FINETUNED, KINDS, MUTED, chart, printable
+from pipeline.reporting.svg import (
+    FINETUNED,
+    KINDS,
+    MUTED,
+    NAME_CHARS,
+    PERCENT,
+    chart,
+    printable,
+)
 
-_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
-_NAME_CHARS = 18
 _STYLES = ("--", "-.", ":")
 
 
 def headline_of(curve: pd.DataFrame, name: str) -> str:
     """The metric that speaks for a set of the curve: accuracy where there is one."""
-    metrics = set(curve["metric"][curve["set"] == name])
-    return "top1" if "top1" in metrics else "image_to_text_r1"
+    return headline(set(curve["metric"][curve["set"] == name]))
 
 
 def curve_chart(curve: pd.DataFrame, *, alpha: float, name: str) -> Markup:
@@ -37,14 +42,14 @@ def curve_chart(curve: pd.DataFrame, *, alpha: float, name: str) -> Markup:
                 color=FINETUNED if one == TARGET else KINDS[i % len(KINDS)],
                 marker="o",
                 markersize=5,
-                label="your validation pictures" if one == TARGET else printable(one, _NAME_CHARS),
+                label="your validation pictures" if one == TARGET else printable(one, NAME_CHARS),
                 clip_on=False,
             )
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0: base", "0.25", "0.5", "0.75", "1: trained"])
         axes.set_xlabel("α")
         axes.set_ylim(0, 1)
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.2)
 
     rows = -(-(len(general) + 2) // 2)

@@ -18,7 +18,9 @@ from pipeline.reporting.svg import (
     LINE,
     LOSS,
     MUTED,
+    NAME_CHARS,
     PAPER,
+    PERCENT,
     chart,
     printable,
 )
@@ -34,11 +36,9 @@ _IN_BEFORE_AFTER = (
     "image_to_text_r1",
     "text_to_image_r1",
 )
-_NAME_CHARS = 18
 _PANEL = (330.0, 215.0)
 _SMALL_PANEL = (300.0, 205.0)
 _PANEL_MARGINS = (48.0, 40.0, 12.0, 12.0)
-_PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
 _NUMBER = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -136,7 +136,7 @@ def before_after_chart(scores: Mapping[str, Any], *, name: str) -> Markup:
         axes.set_xlim(0, 1)
         axes.set_ylim(len(found) - 0.5, -0.75)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.xaxis.set_major_formatter(PERCENT)
         axes.set_yticks([])
         axes.spines[["left", "bottom"]].set_visible(False)
 
@@ -201,10 +201,10 @@ def confusion_chart(counts: pd.DataFrame, *, name: str) -> Markup:
             )
         axes.set_xlim(0, columns)
         axes.set_ylim(rows, 0)
-        names = [printable(str(column), _NAME_CHARS) for column in counts.columns]
+        names = [printable(str(column), NAME_CHARS) for column in counts.columns]
         axes.set_xticks(np.arange(columns) + 0.5, names, rotation=90)
         axes.set_yticks(
-            np.arange(rows) + 0.5, [printable(str(row), _NAME_CHARS) for row in counts.index]
+            np.arange(rows) + 0.5, [printable(str(row), NAME_CHARS) for row in counts.index]
         )
         axes.xaxis.tick_top()
         axes.grid(visible=False)
@@ -213,7 +213,7 @@ def confusion_chart(counts: pd.DataFrame, *, name: str) -> Markup:
         axes.xaxis.set_label_position("top")
         axes.set_ylabel("actual")
 
-    letters = max(len(printable(str(name), _NAME_CHARS)) for name in counts.columns)
+    letters = max(len(printable(str(name), NAME_CHARS)) for name in counts.columns)
     left = top = 34 + 6.8 * letters
     size = (left + cell * columns + 8, top + cell * rows + 8)
     return chart(draw, name=name, size=size, margins=(left, 8, 8, top))
@@ -278,4 +278,4 @@ def _history_chart(
 def _share_axis(axes: Axes) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(PERCENT)

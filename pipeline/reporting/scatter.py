@@ -6,10 +6,9 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from pipeline.reporting.svg import BASE, KINDS, chart, printable
+from pipeline.reporting.svg import BASE, KINDS, NAME_CHARS, chart, printable
 
 OTHER = "(other)"
-_NAME_CHARS = 18
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
@@ -38,7 +37,7 @@ def projection_chart(points: pd.DataFrame, by: str, *, name: str) -> Markup:
                 marker=marker,
                 alpha=0.75,
                 lw=0,
-                label=printable(str(value), _NAME_CHARS),
+                label=printable(str(value), NAME_CHARS),
             )
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])

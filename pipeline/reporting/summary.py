@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.evaluation.headline import HEADLINES
 from pipeline.reporting.comparison import (
-    HEADLINES,
     Comparison,
     all_sets,
     compare,

@@ -15,11 +15,18 @@ import matplotlib.style
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
 BASE, FINETUNED, LOSS = "#050505", "#060606", "#070707"
 KINDS = ("#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c", "#0d0d0d")
 """Colours that only tell things apart."""
+
+NAME_CHARS = 18
+"""Of a name in a chart."""
+
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
+"""Shares on an axis."""
 
 _VARIABLES = {
     INK: "var(--ink)",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.evaluation.headline import ACCURACY
+from pipeline.evaluation.headline import headline as headline_metric
 from pipeline.reporting.choice import choice_sentence
 from pipeline.reporting.comparison import (
-    ACCURACY,
-    FIND_CAPTION,
     TARGET,
     Comparison,
     all_sets,
@@ -20,7 +20,7 @@ from pipeline.reporting.comparison import (
 def headline(scores: Mapping[str, Any]) -> Comparison:
     """The metric that speaks for a set: accuracy where there are labels, else finding captions."""
     comparisons = compare(scores)
-    return comparisons.get(ACCURACY, comparisons[FIND_CAPTION])
+    return comparisons[headline_metric(comparisons)]
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:

@@ -9,11 +9,12 @@ from pipeline.clip import model as clip_model
 from pipeline.clip.model import Clip
 from pipeline.errors import ModelError
 from pipeline.evaluation.interpolate import Point, between, choose, forgetting, mixed
+from tests.small import TEXT, VISION
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 12,
-    "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 16, "head_width": 8, "layers": 1},
-    "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
+    "vision_cfg": {**VISION, "layers": 1},
+    "text_cfg": {**TEXT, "layers": 1},
 }
 
 
