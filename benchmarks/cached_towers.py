@@ -72,7 +72,7 @@ def compare(
 ) -> dict[str, float]:
     """Seconds of an epoch without and with a table, medians of turns, and of making the table."""
     asked = params_of.load(Params).finetune.model_copy(
-        update={"method": method, "batch_size": 64, "epochs": 2, "augment": None}
+        update={"method": method, "batch_size": 64, "epochs": 2, "augment": None, "distil": 0.0}
     )
     params = auto.settled(asked, images=len(pairs), parameters=auto.LARGE)
     without, with_, making = [], [], []
