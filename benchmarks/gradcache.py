@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _goal(figure: float, goal: float) -> dict[str, Any]:
-    return {"figure": round(figure, 3), "goal": round(goal, 3), "met": figure <= goal}
+    return {"figure": round(figure, 3), "goal": round(goal, 3), "met": bool(figure <= goal)}
 
 
 def _turns(batch: int) -> tuple[list[float], float]:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from pipeline.clip.losses import LOSSES, Codes, Loss, LossName, SameLabel, logits, masks
 
@@ -89,20 +88,25 @@ def share(
 ) -> Tensor:
     """This process's part of the loss: its own rows against all, `block` rows at a time.
 
-    Logits and masks exist for one block only and are computed again for its gradient, so memory
-    grows with N and not with N². Either all processes have labels in `codes`, or none.
-    InfoNCE needs no bias: added to every logit it would change nothing.
+    Logits and masks exist for one block only, so memory grows with N and not with N². Either all
+    processes have labels in `codes`, or none. InfoNCE needs no bias: added to every logit it would
+    change nothing. With more rows than a block, the gradient has no gradient of its own.
     """
     loss = LOSSES[name]
-    images, texts = _Rows(image_BD, codes), _Rows(text_BD, codes)
+    cost = partial(_cost, loss, same_label=same_label)
     every_code = _each(partial(gather, world=world), codes)
-    every_image = _Rows(gather(image_BD, world), every_code)
-    every_text = _Rows(gather(text_BD, world), every_code)
-    cost = partial(_cost, loss, scale=scale, bias=bias, same_label=same_label)
-    total = _summed(cost, images, every_text, block=block)
-    if loss.both_ways:
-        total = (total + _summed(cost, texts, every_image, block=block)) / 2
-    return total * (world.size / len(every_image.embeddings))
+    every_text = gather(text_BD, world)
+    every_image = gather(image_BD, world) if loss.both_ways else None
+    if len(image_BD) <= block:
+        total = cost(_Rows(image_BD, codes), _Rows(every_text, every_code), scale, bias)
+        if every_image is not None:
+            by_text = cost(_Rows(text_BD, codes), _Rows(every_image, every_code), scale, bias)
+            total = (total + by_text) / 2
+    else:
+        total = _Blocks.apply(
+            cost, codes, every_code, block, image_BD, text_BD, every_image, every_text, scale, bias
+        )
+    return total * (world.size / len(every_text))
 
 
 class _Rows(NamedTuple):
@@ -117,31 +121,83 @@ def _each(change: Callable[[Tensor], Tensor], codes: Codes) -> Codes:
     return Codes(change(codes.image), change(codes.caption), label)
 
 
+Cost = Callable[[_Rows, _Rows, Tensor, Tensor | None], Tensor]
+
+
 def _cost(
     loss: Loss,
     queries: _Rows,
     keys: _Rows,
-    *,
     scale: Tensor,
     bias: Tensor | None,
+    *,
     same_label: SameLabel,
 ) -> Tensor:
     logits_QN = logits(queries.embeddings, keys.embeddings, scale, bias)
     return loss.rows(logits_QN, masks(queries.codes, keys.codes, same_label=same_label)).sum()
 
 
-def _summed(
-    cost: Callable[[_Rows, _Rows], Tensor], queries: _Rows, keys: _Rows, *, block: int
-) -> Tensor:
-    """The cost of all B rows; no more than `block` of them have a graph at a time."""
-    if len(queries.embeddings) <= block:
-        return cost(queries, keys)
-    parts = []
-    for start in range(0, len(queries.embeddings), block):
-        some = slice(start, start + block)
-        rows = _Rows(queries.embeddings[some], _each(itemgetter(some), queries.codes))
-        parts.append(checkpoint(cost, rows, keys, use_reentrant=False, preserve_rng_state=False))
-    return torch.stack(parts).sum()
+class _Blocks(torch.autograd.Function):
+    """The cost of all rows, mean of both ways where there are two, and its gradient along with it.
+
+    Each block has its gradient before the next is begun. So nothing is computed twice, and nothing
+    small is left behind in the memory that a block gives back: with a graph of all blocks, each
+    one's few bytes kept the next from using that memory, and the process grew with N² after all.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, cost: Cost, codes: Codes, every_code: Codes, block: int, *inputs: Any
+    ) -> Tensor:
+        image, text, every_image, every_text, factor, plus = inputs
+        scale, bias = _leaf(factor), None if plus is None else _leaf(plus)
+        own = (torch.zeros_like(image), torch.zeros_like(text))
+        # In one process "every" is "own" itself: one gradient serves both.
+        image_grad = None if every_image is None else _beside(own[0], every_image, image)
+        text_grad = _beside(own[1], every_text, text)
+        ways = [(image, own[0], _leaf(every_text, text_grad))]
+        if every_image is not None:
+            ways.append((text, own[1], _leaf(every_image, image_grad)))
+        graph = any(ctx.needs_input_grad)
+        total = torch.zeros((), dtype=_wide(image), device=image.device)
+        for queries, grad, keys in ways:
+            for start in range(0, len(queries), block):
+                some = slice(start, start + block)
+                rows = _Rows(_leaf(queries[some]), _each(itemgetter(some), codes))
+                with torch.set_grad_enabled(graph):
+                    part = cost(rows, _Rows(keys, every_code), scale, bias) / len(ways)
+                if graph:
+                    torch.autograd.backward(part)
+                    grad[some] += torch.as_tensor(rows.embeddings.grad)
+                total += part.detach()
+        every = (image_grad, text_grad)
+        ctx.save_for_backward(
+            *own,
+            *(None if one is mine else one for one, mine in zip(every, own, strict=True)),
+            *(None if one is None else one.grad for one in (scale, bias)),
+        )
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found = (None if one is None else one * grad for one in ctx.saved_tensors)
+        return None, None, None, None, *found
+
+
+def _leaf(whole: Tensor, grad: Tensor | None = None) -> Tensor:
+    """The same numbers at the root of a graph of their own, whose gradient is added to `grad`."""
+    leaf = whole.detach().requires_grad_()
+    leaf.grad = grad
+    return leaf
+
+
+def _beside(grad: Tensor, every: Tensor, own: Tensor) -> Tensor:
+    return grad if every is own else torch.zeros_like(every)
+
+
+def _wide(features: Tensor) -> torch.dtype:
+    return torch.promote_types(features.dtype, torch.float32)
 
 
 def mean(value: Tensor, world: World) -> Tensor:
