@@ -58,6 +58,7 @@ Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 LessThanAll = Annotated[float, Field(ge=0, lt=1)]
 Limit = Annotated[float, Field(gt=0, le=1)]
+PromptSet = Literal["openai_imagenet", "simple_imagenet"]
 BatchSize = Annotated[int, Field(ge=2)]
 
 
@@ -162,7 +163,8 @@ class FinetuneParams(Section):
 class EvaluateParams(Section):
     """What is scored, and how sure we want to be."""
 
-    templates: Annotated[list[str], Field(min_length=1)]
+    templates: PromptSet | Annotated[list[str], Field(min_length=1)]
+    synonyms: dict[str, Annotated[list[str], Field(min_length=1)]]
     general: str
     alphas: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     max_forgetting: Annotated[float, Field(ge=0, le=100)] | None
@@ -172,6 +174,8 @@ class EvaluateParams(Section):
 
     @model_validator(mode="after")
     def _templates_have_a_place(self) -> Self:
+        if isinstance(self.templates, str):
+            return self
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError(f"template {template!r} needs exactly one {{}} for the class name")

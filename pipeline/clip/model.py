@@ -135,6 +135,15 @@ def known(architecture: str) -> tuple[dict[str, Any], list[str]]:
     return _known_config(architecture), open_clip.list_pretrained_tags_by_model(architecture)
 
 
+def prompt_sets() -> dict[str, list[str]]:
+    """OpenCLIP's sets of prompts for classification by name, with `{}` for the class."""
+    sets = {
+        "openai_imagenet": open_clip.OPENAI_IMAGENET_TEMPLATES,
+        "simple_imagenet": open_clip.SIMPLE_IMAGENET_TEMPLATES,
+    }
+    return {name: [template("{}") for template in some] for name, some in sets.items()}
+
+
 def outline(architecture: str, origin: Path | None = None) -> nn.Module:
     """The model without weights, on torch's meta device: its shapes, at the cost of nothing.
 

@@ -152,4 +152,6 @@ def _of_method(params: FinetuneParams) -> Iterator[Idle]:
 def _evaluate(params: EvaluateParams, sample: Sample) -> Iterator[Idle]:
     if not sample.labelled:
         why = "no row has a label: zero-shot accuracy is not measured on your data"
-        yield Idle("evaluate.templates", f"{len(params.templates)} of them", why, meant=False)
+        asked = params.templates
+        said = asked if isinstance(asked, str) else f"{len(asked)} of them"
+        yield Idle("evaluate.templates", said, why, meant=False)

@@ -1,12 +1,14 @@
 """Intervals by resampling images: for both models at once, since they saw the same ones.
 
-Every metric here is a ratio of sums over images (hits of an image's queries over their number), or
-a mean of such ratios over classes. A resample is then a vector of weights, and B resamples of a
-metric are one matrix product.
+Almost every metric here is a ratio of sums over images (hits of an image's queries over their
+number), or a mean of such ratios over classes. A resample is then a vector of weights, and B
+resamples of a metric are one matrix product. A median has no such parts: its queries are sorted
+once, and each resample goes along them.
 
-Shapes: N images, B resamples, C classes.
+Shapes: N images, Q queries, B resamples, C classes.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,9 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 CHUNK = 64
+"""Resamples at once, at most."""
+WEIGHTS = 2**22
+"""Weights at once, at most."""
 
 
 @dataclass(frozen=True)
@@ -33,42 +38,110 @@ class Metric:
     groups: Integers | None = None
 
 
-def value(metric: Metric) -> float:
+@dataclass(frozen=True)
+class Median:
+    """The median of a number that each query has.
+
+    Attributes:
+        values: Q.
+        owner: image of each query, Q, from 0 to N − 1.
+    """
+
+    values: Floats
+    owner: Integers
+
+
+Statistic = Metric | Median
+
+
+def value(metric: Statistic) -> float:
     """The metric over all images."""
-    return float(_weighted(metric, np.ones((1, len(metric.hits))))[0])
+    return float(_weighted(metric, np.ones((1, _images(metric))))[0])
 
 
 def paired_gain(
-    base: Metric, finetuned: Metric, *, resamples: int, confidence: float, seed: int
+    base: Statistic, finetuned: Statistic, *, resamples: int, confidence: float, seed: int
 ) -> dict[str, float]:
     """finetuned − base: `value`, and the `low` and `high` of its percentile interval.
 
     Both are resampled together, by image: what one picture's captions share is kept together
     (Efron & Tibshirani 1993, ch. 13).
     """
-    random = np.random.default_rng(seed)
-    count = len(base.hits)
-    differences = []
-    for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
-        drawn = random.multinomial(count, np.full(count, 1 / count), size=size)
-        weights = drawn.astype(np.float64)
-        differences.append(_weighted(finetuned, weights) - _weighted(base, weights))
+    gains = paired_gains(
+        {"": base}, {"": finetuned}, resamples=resamples, confidence=confidence, seed=seed
+    )
+    return gains[""]
+
+
+def paired_gains(
+    base: Mapping[str, Statistic],
+    finetuned: Mapping[str, Statistic],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """`paired_gain` of each metric by name; those with as many images share their resamples."""
+    by_images: dict[int, list[str]] = {}
+    for name, metric in base.items():
+        by_images.setdefault(_images(metric), []).append(name)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(differences), [tail, 1 - tail])
-    gain = value(finetuned) - value(base)
-    return {"value": gain, "low": float(low), "high": float(high)}
+    gains = {}
+    for images, names in by_images.items():
+        differences: dict[str, list[Floats]] = {name: [] for name in names}
+        for weights_BN in _resamples(images, resamples, seed=seed):
+            for name in names:
+                after, before = (_weighted(m[name], weights_BN) for m in (finetuned, base))
+                differences[name].append(after - before)
+        for name in names:
+            low, high = np.quantile(np.concatenate(differences[name]), [tail, 1 - tail])
+            gain = value(finetuned[name]) - value(base[name])
+            gains[name] = {"value": gain, "low": float(low), "high": float(high)}
+    return {name: gains[name] for name in base}
 
 
-def _weighted(metric: Metric, weights_BN: Floats) -> Floats:
+def _resamples(images: int, resamples: int, *, seed: int) -> Iterator[Floats]:
+    """How often each of N images is drawn, B×N at a time."""
+    random = np.random.default_rng(seed)
+    step = min(CHUNK, max(1, WEIGHTS // images))
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = random.multinomial(images, np.full(images, 1 / images), size=size)
+        yield drawn.astype(np.float64)
+
+
+def _images(metric: Statistic) -> int:
+    return len(metric.hits) if isinstance(metric, Metric) else int(metric.owner.max()) + 1
+
+
+def _weighted(metric: Statistic, weights_BN: Floats) -> Floats:
     """The metric under each of B weightings of the images: B."""
+    if isinstance(metric, Median):
+        return _medians(metric, weights_BN)
     if metric.groups is None:
         ratio: Floats = (weights_BN @ metric.hits) / (weights_BN @ metric.counts)
         return ratio
-    one_hot_NC = np.eye(int(metric.groups.max()) + 1)[metric.groups]
-    hits_BC = (weights_BN * metric.hits) @ one_hot_NC
-    counts_BC = (weights_BN * metric.counts) @ one_hot_NC
+    order = np.argsort(metric.groups, kind="stable")
+    sorted_N = metric.groups[order]
+    first = np.flatnonzero(np.r_[True, sorted_N[1:] != sorted_N[:-1]])
+    ordered_BN = weights_BN[:, order]
+    hits_BC = np.add.reduceat(ordered_BN * metric.hits[order], first, axis=1)
+    counts_BC = np.add.reduceat(ordered_BN * metric.counts[order], first, axis=1)
     drawn_BC = counts_BC > 0
     ratios_BC = np.divide(hits_BC, counts_BC, out=np.zeros_like(hits_BC), where=drawn_BC)
     mean: Floats = ratios_BC.sum(axis=1) / drawn_BC.sum(axis=1)
     return mean
+
+
+def _medians(metric: Median, weights_BN: Floats) -> Floats:
+    """Medians of queries that count as often as their images are drawn: B."""
+    order = np.argsort(metric.values, kind="stable")
+    values, owner = metric.values[order], metric.owner[order]
+    found = np.empty(len(weights_BN))
+    for row, weights_N in enumerate(weights_BN):
+        upto_Q = np.cumsum(weights_N[owner])
+        half = upto_Q[-1] / 2
+        lower = np.searchsorted(upto_Q, half, side="left")
+        upper = np.searchsorted(upto_Q, half, side="right")
+        found[row] = (values[lower] + values[min(upper, len(values) - 1)]) / 2
+    return found

@@ -1,77 +1,91 @@
-"""Image-text retrieval, with all captions of an image as its ground truth.
+"""Image-text retrieval both ways, with all that belongs to a query as its ground truth.
 
-Definitions are CLIP_benchmark's: image → text R@k is the share of images of which any caption is
-among the k best texts; text → image R@k is the share of texts whose image is among the k best.
+Texts that are equal but for case, space and end dot share their images, as twins do in training: a
+text finds any image that carries such a caption, an image any text equal to one of its own. Equal
+strings are one text to be found; as queries each counts. Where each caption is unique, definitions
+are CLIP_benchmark's: image → text R@k is the share of images of which any caption is among the k
+best texts; text → image R@k is the share of texts whose image is among the k best.
 
-Shapes: N images, M texts, D width of an embedding.
+With several items that belong to a query: R@k, median rank and MRR (the mean of 1 / rank) go by the
+best placed of them, and mAP by all: a query's average precision is the mean over its items of the
+share of hits up to there, over the whole ranking (Manning, Raghavan & Schütze 2008, §8.4).
+
+Shapes: N images, M captions, U texts, P pairs of an image and a text, Q queries, D width.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from pipeline.clip.products import products
-
-Matrix = np.ndarray[Any, np.dtype[np.float32]]
-Integers = np.ndarray[Any, np.dtype[np.int64]]
+from pipeline.data.pairs import caption_key
+from pipeline.evaluation.exact import Floats, Integers, Matrix
+from pipeline.evaluation.ranks import Pairs, pair_ranks
 
 KS = (1, 5, 10)
-BLOCK = 4096
 
 
-def text_to_image_ranks(images: Matrix, texts: Matrix, owner: Integers) -> Integers:
-    """Rank of each text's own image among all images, 1 the best: M.
+class Texts(NamedTuple):
+    """The texts of M captions.
 
-    Equal scores rank by position, so that the rank is the same on every run.
+    Attributes:
+        distinct: U strings, in the order in which they first occur.
+        of_caption: which of them each caption is, M.
+        key: of each, a number that texts equal to a reader share, U.
     """
-    return _ranks(texts, images, owner)
+
+    distinct: list[str]
+    of_caption: Integers
+    key: Integers
 
 
-def image_to_text_ranks(images: Matrix, texts: Matrix, owner: Integers) -> Integers:
-    """Rank of each image's best-placed caption among all texts, 1 the best: N."""
-    blocks = _blocks(len(images))
-    return np.concatenate([_caption_ranks(b, images, texts, owner) for b in blocks])
+class Queries(NamedTuple):
+    """Of Q queries: the rank of the best placed item, 1 the best, and the average precision."""
+
+    best: Integers
+    precision: Floats
 
 
-def recalls_at(ranks: Integers, prefix: str) -> dict[str, float]:
-    """R@1, R@5 and R@10 of ranks, as shares."""
-    return {f"{prefix}_r{k}": float((ranks <= k).mean()) for k in KS}
+def distinct_texts(captions: Sequence[str]) -> Texts:
+    """Which of M captions are equal, as strings and to a reader."""
+    of_caption, distinct = pd.factorize(np.asarray(captions, dtype=object))
+    key = pd.factorize(np.array([caption_key(text) for text in distinct], dtype=object))[0]
+    return Texts(list(distinct), of_caption.astype(np.int64), key.astype(np.int64))
+
+
+def belonging(owner: Integers, texts: Texts) -> Pairs:
+    """Which of the U texts belong to which image, from the image of each of M captions."""
+    carried = pd.DataFrame({"image": owner, "key": texts.key[texts.of_caption]}).drop_duplicates()
+    same = pd.DataFrame({"key": texts.key, "text": np.arange(len(texts.key))})
+    found = carried.merge(same, on="key").sort_values(["image", "text"])
+    return Pairs(found["image"].to_numpy(np.int64), found["text"].to_numpy(np.int64))
+
+
+def of_queries(query: Integers, ranks: Integers) -> Queries:
+    """From each pair's query and rank, P and P, to queries 0…Q−1, each of which has a pair."""
+    order = np.lexsort((ranks, query))
+    query, ranks = query[order], ranks[order]
+    first = np.flatnonzero(np.r_[True, query[1:] != query[:-1]])
+    counts = np.diff(np.r_[first, len(query)])
+    hits = np.arange(len(query)) - np.repeat(first, counts) + 1
+    return Queries(ranks[first], np.add.reduceat(hits / ranks, first) / counts)
 
 
 def recalls(images: Matrix, texts: Matrix, owner: Integers) -> dict[str, float]:
-    """R@1/5/10 both ways, and `mean_r1`, their mean at 1."""
+    """R@1/5/10 both ways, and `mean_r1`, their mean at 1; each of M texts stands for itself.
+
+    Equal scores rank by position, so that a rank is the same on every run.
+    """
+    ranks = pair_ranks(images, texts, Pairs(owner, np.arange(len(owner))))
     found = {
-        **recalls_at(image_to_text_ranks(images, texts, owner), "image_to_text"),
-        **recalls_at(text_to_image_ranks(images, texts, owner), "text_to_image"),
+        **recalls_at(of_queries(owner, ranks.text).best, "image_to_text"),
+        **recalls_at(ranks.image, "text_to_image"),
     }
     found["mean_r1"] = (found["image_to_text_r1"] + found["text_to_image_r1"]) / 2
     return found
 
 
-def _blocks(count: int) -> list[Integers]:
-    return [np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
-
-
-def _ranks(queries: Matrix, items: Matrix, target: Integers) -> Integers:
-    """Rank of item `target[q]` for each query q, in blocks of queries."""
-    ranks = []
-    for rows in _blocks(len(queries)):
-        scores = products(queries[rows], items)
-        ranks.append(rank_of(scores, target[rows]))
-    return np.concatenate(ranks)
-
-
-def rank_of(scores: Matrix, target: Integers) -> Integers:
-    """Rank of each row's target among its scores Q×K, 1 the best; equal ones by position: Q."""
-    own = np.take_along_axis(scores, target[:, None], axis=1)
-    before = np.arange(scores.shape[1])[None, :] < target[:, None]
-    better = (scores > own) | ((scores == own) & before)
-    rank: Integers = better.sum(axis=1) + 1
-    return rank
-
-
-def _caption_ranks(rows: Integers, images: Matrix, texts: Matrix, owner: Integers) -> Integers:
-    scores = products(images[rows], texts)
-    mine = owner[None, :] == rows[:, None]
-    best = np.where(mine, scores, -np.inf).argmax(axis=1)
-    return rank_of(scores, best)
+def recalls_at(ranks: Integers, prefix: str) -> dict[str, float]:
+    """R@1, R@5 and R@10 of ranks, as shares."""
+    return {f"{prefix}_r{k}": float((ranks <= k).mean()) for k in KS}

@@ -1,23 +1,34 @@
-"""One model on one set: each metric in its parts by image, and what was said of each image."""
+"""One model on one set: each metric in its parts by image, and what was said of each image.
+
+Shapes: N images, U texts, C classes, D width of an embedding.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.clip.embed import Matrix, embed_images, embed_texts
+from pipeline.clip.embed import embed_images, embed_texts
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
-from pipeline.evaluation import retrieval, zeroshot
-from pipeline.evaluation.bootstrap import Metric
+from pipeline.evaluation import classes, prompts, retrieval, zeroshot
+from pipeline.evaluation.bootstrap import Median, Metric, Statistic
+from pipeline.evaluation.calibration import calibration
+from pipeline.evaluation.exact import CPU, Floats, Integers, Matrix
+from pipeline.evaluation.ranks import pair_ranks
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams
 
 CLASSIFICATION = ("top1", "top5", "mean_per_class")
-RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in retrieval.KS)
+WAYS = ("image_to_text", "text_to_image")
+RECALLS = tuple(f"r{k}" for k in retrieval.KS)
+RETRIEVAL = tuple(
+    f"{way}_{what}" for way in WAYS for what in (*RECALLS, "mrr", "map", "median_rank")
+)
 METRICS = (*CLASSIFICATION, *RETRIEVAL)
+"""Shares, of which more is better, but for the median ranks: 1 is best."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,34 @@ class Scored:
     """What one model made of a set.
 
     Attributes:
-        metrics: by name; classification ones only where the set has labels.
-        said: by image_id: label and score (cosine) of its best class, null without labels;
+        metrics: by name; classification ones only where they say something.
+        said: by image_id: label and score (cosine) of its best class, null without classification;
             rank_i2t, the rank of its best-placed caption.
+        details: `omitted` (metric or `classification` → why it is left out), `texts` (how many
+            distinct ones); with classification also `labelled` (images that have a label),
+            `chance`, `majority` (class, share), `classes_without_images`, `ece`, `reliability`
+            (calibration.py) and `per_class` (classes.py).
     """
 
-    metrics: dict[str, Metric]
+    metrics: dict[str, Statistic]
     said: pd.DataFrame
+    details: dict[str, Any]
+
+
+class Embedded(NamedTuple):
+    """What one model gives of a set.
+
+    Attributes:
+        images: of the set's images by id, N×D of unit length.
+        texts: of its distinct captions, as `retrieval.distinct_texts` orders them, U×D likewise.
+        weights: of its classes, C×D likewise; None where it is not classified.
+        scale: what the model multiplies cosines by.
+    """
+
+    images: Matrix
+    texts: Matrix
+    weights: Matrix | None
+    scale: float
 
 
 def score(
@@ -42,56 +74,135 @@ def score(
     *,
     device: torch.device,
 ) -> Scored:
-    """Embed the set once, in fp32, and score classification and retrieval on it."""
+    """Embed the set once, in fp32, and score classification and retrieval on it.
+
+    Raises DataError for two classes of the same name, ModelError for embeddings not finite.
+    """
+    return scored(embedded(clip, data, crops, params, device=device), data, device=device)
+
+
+def embedded(
+    clip: Clip,
+    data: EvalSet,
+    crops: Crops,
+    params: EvaluateParams,
+    *,
+    device: torch.device,
+) -> Embedded:
+    """Embed a set's images, its captions and its classes' prompts."""
     clip.model.to(device)
     size = params.batch_size
-    owner, ids = pd.factorize(data.pairs["image_id"], sort=True)
-    images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
 
     def embed(texts: list[str]) -> Matrix:
-        distinct = list(dict.fromkeys(texts))
-        found = embed_texts(clip, distinct, batch_size=size, device=device)
-        place = {text: i for i, text in enumerate(distinct)}
-        return found[[place[text] for text in texts]]
+        return embed_texts(clip, texts, batch_size=size, device=device)
 
-    texts = embed(list(data.pairs["caption"]))
-    i2t = retrieval.image_to_text_ranks(images, texts, owner)
-    t2i = retrieval.text_to_image_ranks(images, texts, owner)
-    metrics = {**_image_to_text(i2t), **_text_to_image(t2i, owner)}
-    said = pd.DataFrame({"image_id": ids, "label": None, "score": np.nan, "rank_i2t": i2t})
-    if data.classes:
-        weights = zeroshot.class_weights(data.classes, params.templates, embed)
-        metrics |= _classification(images, weights, data, list(ids))
-        best, cosine = zeroshot.predictions(images, weights)
+    weights = None
+    if _unclassified(data) is None:
+        asked = prompts.templates(params.templates)
+        weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=params.synonyms)
+    ids = np.unique(data.pairs["image_id"].to_numpy(dtype=object))
+    return Embedded(
+        embed_images(clip, crops, list(ids), batch_size=size, device=device),
+        embed(retrieval.distinct_texts(data.pairs["caption"].tolist()).distinct),
+        weights,
+        float(clip.model.logit_scale.detach().exp()),  # type: ignore[operator]
+    )
+
+
+def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Scored:
+    """Score a set's embeddings; the device changes the time, and no figure."""
+    owner, ids = pd.factorize(data.pairs["image_id"], sort=True)
+    where = device if device.type == "cuda" else CPU  # others lack float64
+    texts = retrieval.distinct_texts(data.pairs["caption"].tolist())
+    pairs = retrieval.belonging(owner, texts)
+    ranks = pair_ranks(found.images, found.texts, pairs, device=where)
+    of_images = retrieval.of_queries(pairs.image, ranks.text)
+    of_texts = retrieval.of_queries(pairs.text, ranks.image)
+    captions = retrieval.Queries(*(some[texts.of_caption] for some in of_texts))
+    metrics = {
+        **_retrieval("image_to_text", of_images, np.arange(len(ids))),
+        **_retrieval("text_to_image", captions, owner),
+    }
+    said = pd.DataFrame(
+        {"image_id": ids, "label": None, "score": np.nan, "rank_i2t": of_images.best}
+    )
+    details: dict[str, Any] = {"omitted": {}, "texts": len(texts.distinct)}
+    why = _unclassified(data)
+    if why is not None or found.weights is None:
+        details["omitted"]["classification"] = why
+    else:
+        best, cosine = zeroshot.predictions(found.images, found.weights)
         said = said.assign(label=[data.classes[c] for c in best], score=cosine)
-    return Scored({name: metrics[name] for name in METRICS if name in metrics}, said)
+        actual = _actual(data, list(ids))
+        metrics |= _classification(found.images, found.weights, actual)
+        sure = zeroshot.confidences(found.images, found.weights, scale=found.scale)
+        details |= _detailed(sure, best, actual, data.classes)
+        if "top5" not in metrics:
+            details["omitted"]["top5"] = (
+                f"of {len(data.classes)} classes any answer is among the best 5"
+            )
+    return Scored({name: metrics[name] for name in METRICS if name in metrics}, said, details)
 
 
-def _classification(
-    images: Matrix, weights: Matrix, data: EvalSet, ids: list[Any]
-) -> dict[str, Metric]:
-    """Top-1, top-5 and mean per class, over the images that have a label."""
+def _unclassified(data: EvalSet) -> str | None:
+    """Why a set is not classified; None: it is."""
+    if not data.classes:
+        return "the set has no labels"
+    if len(data.classes) == 1:
+        return f"the set has one class, {data.classes[0]!r}: any answer would be right"
+    if data.pairs["label"].isna().all():
+        return "no image of the set has a label"
+    return None
+
+
+def _actual(data: EvalSet, ids: list[Any]) -> Integers:
+    """The class of each image, −1 without a label: N."""
     labels = data.pairs.groupby("image_id")["label"].first().reindex(ids)
-    known = labels.notna().to_numpy()
-    actual = pd.Index(data.classes).get_indexer(pd.Index(labels[known]))
-    ranks = zeroshot.ranks(images[known], weights, actual)
+    found: Integers = pd.Index(data.classes).get_indexer(pd.Index(labels)).astype(np.int64)
+    return found
+
+
+def _classification(images: Matrix, weights: Matrix, actual: Integers) -> dict[str, Metric]:
+    """Top-1, top-5 and mean per class, over the images that have a label."""
+    known = actual >= 0
+    ranks = zeroshot.ranks(images[known], weights, actual[known])
     ones = np.ones(len(ranks))
-    groups = np.unique(actual, return_inverse=True)[1]
+    groups = np.unique(actual[known], return_inverse=True)[1]
     top1 = (ranks <= 1).astype(float)
+    metrics = {"top1": Metric(top1, ones), "mean_per_class": Metric(top1, ones, groups)}
+    if len(weights) > 5:
+        metrics["top5"] = Metric((ranks <= 5).astype(float), ones)
+    return metrics
+
+
+def _detailed(
+    confidence: Floats, best: Integers, actual: Integers, names: list[str]
+) -> dict[str, Any]:
+    """What is told of a classification beside its metrics, over the images that have a label."""
+    known = actual >= 0
+    actual, best = actual[known], best[known]
+    calibrated = calibration(confidence[known], best == actual)
     return {
-        "top1": Metric(top1, ones),
-        "top5": Metric((ranks <= 5).astype(float), ones),
-        "mean_per_class": Metric(top1, ones, groups),
+        "labelled": len(actual),
+        "chance": 1 / len(names),
+        "majority": classes.majority(actual, names),
+        "classes_without_images": classes.without_images(actual, names),
+        "ece": calibrated.ece,
+        "reliability": calibrated.reliability,
+        "per_class": classes.per_class(actual, best, names),
     }
 
 
-def _image_to_text(ranks: retrieval.Integers) -> dict[str, Metric]:
-    ones = np.ones(len(ranks))
-    return {f"image_to_text_r{k}": Metric((ranks <= k).astype(float), ones) for k in retrieval.KS}
-
-
-def _text_to_image(ranks: retrieval.Integers, owner: retrieval.Integers) -> dict[str, Metric]:
-    """Hits of an image's texts over their number."""
+def _retrieval(way: str, queries: retrieval.Queries, owner: Integers) -> dict[str, Statistic]:
+    """Sums over each image's queries beside their number, and the median of all."""
     counts = np.bincount(owner).astype(float)
-    hits = {k: np.bincount(owner, weights=ranks <= k).astype(float) for k in retrieval.KS}
-    return {f"text_to_image_r{k}": Metric(hits[k], counts) for k in retrieval.KS}
+    by_query = {
+        **{f"r{k}": queries.best <= k for k in retrieval.KS},
+        "mrr": 1 / queries.best,
+        "map": queries.precision,
+    }
+    parts: dict[str, Statistic] = {
+        f"{way}_{what}": Metric(np.bincount(owner, weights=one), counts)
+        for what, one in by_query.items()
+    }
+    return {**parts, f"{way}_median_rank": Median(queries.best.astype(float), owner)}

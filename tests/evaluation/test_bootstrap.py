@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.bootstrap import Metric, paired_gain, value
+from pipeline.evaluation import bootstrap
+from pipeline.evaluation.bootstrap import Median, Metric, paired_gain, paired_gains, value
 
 
 def ratio(hits: list[float], counts: list[float] | None = None) -> Metric:
@@ -56,3 +57,37 @@ def test_a_seed_gives_the_same_interval() -> None:
     )
     assert first == second
     assert first["value"] == other["value"]
+
+
+def test_a_median_is_that_of_its_queries() -> None:
+    owner = np.array([0, 0, 1, 2])
+    assert value(Median(np.array([1.0, 9, 3, 4]), owner)) == 3.5
+    assert value(Median(np.array([9.0, 4, 1]), np.arange(3))) == 4
+
+
+def test_a_median_counts_a_query_as_often_as_its_image_is_drawn() -> None:
+    """Against numpy's median of the queries written out."""
+    random = np.random.default_rng(0)
+    values, owner = random.integers(1, 9, 12).astype(float), np.repeat(np.arange(4), 3)
+    weights = random.integers(0, 4, (20, 4)).astype(float)
+    weights[:, 0] += 1
+    found = bootstrap._weighted(Median(values, owner), weights)
+    whole = [np.median(np.repeat(values, row[owner].astype(int))) for row in weights]
+    assert found.tolist() == whole
+
+
+def test_metrics_share_their_resamples() -> None:
+    one, other = ratio([0, 1, 0, 1, 1.0]), ratio([1, 1, 0, 1, 0.0])
+    few = ratio([0, 1.0])
+    asked = {"resamples": 100, "confidence": 0.8, "seed": 0}
+    together = paired_gains({"a": one, "b": few}, {"a": other, "b": few}, **asked)
+    assert together["a"] == paired_gain(one, other, **asked)
+    assert list(together) == ["a", "b"]
+
+
+def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"resamples": 100, "confidence": 0.8, "seed": 0}
+    arguments = (ratio([0, 1, 0, 1, 1.0]), ratio([1, 1, 0, 1, 0.0]))
+    whole = paired_gain(*arguments, **asked)
+    monkeypatch.setattr(bootstrap, "WEIGHTS", 15)
+    assert paired_gain(*arguments, **asked) == whole

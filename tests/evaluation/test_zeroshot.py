@@ -24,3 +24,26 @@ def test_ranks_and_predictions() -> None:
     best, score = zeroshot.predictions(images, weights)
     assert best.tolist() == [0, 0, 0]
     assert score == pytest.approx([0.9, 0.5, 0.2])
+
+
+def test_a_synonym_is_a_name_like_the_others() -> None:
+    # "1", "3": four prompts at 10, 14, 30 and 34 degrees, and the class without synonyms at 7.
+    weights = zeroshot.class_weights(["1", "7"], ["{}0", "{}4"], embed, synonyms={"1": ["3"]})
+    expected = np.deg2rad([22, 72])
+    assert weights == pytest.approx(np.stack([np.cos(expected), np.sin(expected)], 1), abs=1e-6)
+
+
+def test_weights_are_the_same_however_many_prompts_are_embedded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [str(i) for i in range(1, 8)]
+    whole = zeroshot.class_weights(names, ["{}0", "{}4"], embed, synonyms={"2": ["9"]})
+    monkeypatch.setattr(zeroshot, "PROMPTS", 1)
+    parts = zeroshot.class_weights(names, ["{}0", "{}4"], embed, synonyms={"2": ["9"]})
+    assert np.array_equal(whole, parts)
+
+
+def test_confidence_is_a_softmax_over_the_classes() -> None:
+    images = np.array([[1.0, 0], [0.6, 0.8]], np.float32)
+    found = zeroshot.confidences(images, np.eye(2, dtype=np.float32), scale=10)
+    assert found == pytest.approx([1 / (1 + np.exp(-10)), 1 / (1 + np.exp(-2))], abs=1e-6)
