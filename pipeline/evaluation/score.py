@@ -118,7 +118,9 @@ def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Sco
     ranks = pair_ranks(found.images, found.texts, pairs, device=where)
     of_images = retrieval.of_queries(pairs.image, ranks.text)
     of_texts = retrieval.of_queries(pairs.text, ranks.image)
-    captions = retrieval.Queries(*(some[texts.of_caption] for some in of_texts))
+    captions = retrieval.Queries(
+        of_texts.best[texts.of_caption], of_texts.precision[texts.of_caption]
+    )
     metrics = {
         **_retrieval("image_to_text", of_images, np.arange(len(ids))),
         **_retrieval("text_to_image", captions, owner),
@@ -202,7 +204,7 @@ def _retrieval(way: str, queries: retrieval.Queries, owner: Integers) -> dict[st
         "map": queries.precision,
     }
     parts: dict[str, Statistic] = {
-        f"{way}_{what}": Metric(np.bincount(owner, weights=one), counts)
+        f"{way}_{what}": Metric(np.bincount(owner, weights=one).astype(float), counts)
         for what, one in by_query.items()
     }
     return {**parts, f"{way}_median_rank": Median(queries.best.astype(float), owner)}
