@@ -8,6 +8,7 @@ ImageNet-Sketch, and a list of captions for Flickr8k.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -62,7 +63,7 @@ def laid_out(source: Path, folder: Path, *, images: int) -> list[str]:
         file = (source / str(row.image)).resolve()
         number = _number(classes.index(str(row.label)))
         for place in (ours / "images", flickr, sketch / number):
-            (place / file.name).symlink_to(file)
+            shutil.copy(file, place)
     names = rows["image"].map(lambda image: Path(image).name)
     rows.assign(image="images/" + names).to_csv(ours / "captions.csv", index=False)
     lines = [f"{name},{caption}" for name, caption in zip(names, rows["caption"], strict=True)]

@@ -47,6 +47,7 @@ def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
             "below_words: 101",
             "below_words 101 is above long_captions.above_words",
         ),
+        ("synonyms: {}", "synonyms: {sofa: couch}", "`evaluate.synonyms.sofa` is 'couch'"),
         ("best_by: loss", "best_by: luck", "'loss' or 'retrieval'"),
         ("seed: 0", "seed: 0\nsead: 1", "unknown key `sead`: did you mean `seed`?"),
         ("seed: 0", "seed: [0", "not valid YAML"),
@@ -99,3 +100,11 @@ def test_a_stage_sees_its_sections_only(defaults: Params) -> None:
 def test_params_are_frozen(defaults: Params) -> None:
     with pytest.raises(ValueError, match="frozen"):
         defaults.finetune.lr = 1.0  # type: ignore[misc]
+
+
+def test_a_set_of_prompts_goes_by_its_name(tmp_path: Path) -> None:
+    listed = TEXT[TEXT.index("  templates:") : TEXT.index("  # Other names of a class")]
+    path = changed(tmp_path, (listed, "  templates: openai_imagenet\n"))
+    assert params.load(Params, path).evaluate.templates == "openai_imagenet"
+    with pytest.raises(ConfigError, match=r"`evaluate.templates` is 'imagenet'.*'simple_imagenet'"):
+        params.load(Params, changed(tmp_path, (listed, "  templates: imagenet\n")))

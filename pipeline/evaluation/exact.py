@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import ModelError
-
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -28,8 +26,16 @@ LONGEST = 1.4
 """A vector's length at most, after scaling: its product with another is below 2, and so is each
 partial sum."""
 
-BLOCK = 2**22
-"""Products in memory at once."""
+BLOCK = 2**21
+"""Products in memory at once, at most."""
+ROWS = 4096
+"""Vectors on the grid at once, at most."""
+
+
+def finite(vectors: Matrix) -> bool:
+    """Whether all is a number in N×D that a product can be made of."""
+    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+    return bool(np.isfinite(squares).all())
 
 
 class Grid:
@@ -42,15 +48,9 @@ class Grid:
     """
 
     def __init__(self, vectors: Matrix, *, device: torch.device = CPU) -> None:
-        """Nothing is copied; ModelError for a vector that is not finite."""
-        lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32))
-        longest = float(lengths.max(initial=0.0))
-        if not math.isfinite(longest):
-            row = int(np.flatnonzero(~np.isfinite(lengths))[0])
-            raise ModelError(
-                f"embedding {row + 1} of {len(vectors)} is not finite: the model's weights are "
-                "broken; fine-tune with a lower finetune.lr, or load another base"
-            )
+        """Nothing is copied. The vectors are `finite`."""
+        squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float32)
+        longest = math.sqrt(squares.max(initial=0.0))
         self.scale = 2.0 ** -math.frexp(longest / LONGEST)[1]
         self._vectors, self._device = vectors, device
 
@@ -69,6 +69,6 @@ def products(ones: Matrix, others: Matrix, *, device: torch.device = CPU) -> Ite
     ones_grid, others_grid = Grid(ones, device=device), Grid(others, device=device)
     others_MD = others_grid[:]
     unscaled = 1 / (ones_grid.scale * others_grid.scale)
-    step = max(1, BLOCK // max(len(others), 1))
+    step = min(ROWS, max(1, BLOCK // max(len(others), 1)))
     for start in range(0, len(ones), step):
         yield (ones_grid[start : start + step] @ others_MD.T).mul_(unscaled).cpu().numpy()

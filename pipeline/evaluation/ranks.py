@@ -19,7 +19,7 @@ IMAGES, TEXTS = 1024, 4096
 """Of a block: 32 MB of scores."""
 MANY = 32
 """Queries to which more belongs have their scores sorted; comparing would take as many passes."""
-ROWS = 2**16
+ROWS = 2**13
 """Pairs whose own scores are computed at once."""
 SORTED = -1
 """In place of a pair's number among those of its query."""
@@ -55,10 +55,7 @@ def pair_ranks(
     device: torch.device = CPU,
     blocks: Blocks = Blocks(),  # noqa: B008  a tuple of constants
 ) -> Ranks:
-    """Ranks of P pairs among images N×D and texts M×D, computed on `device` in float64.
-
-    ModelError for a vector that is not finite.
-    """
+    """Ranks of P pairs among images N×D and texts M×D, finite, computed on `device` in float64."""
     image_grid, text_grid = Grid(images, device=device), Grid(texts, device=device)
     own = _own(image_grid, text_grid, pairs)
     text_side = _Side(pairs.image, pairs.text, own, most=blocks.many)

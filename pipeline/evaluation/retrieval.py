@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.pairs import caption_key
-from pipeline.evaluation.exact import Floats, Integers, Matrix
+from pipeline.evaluation.exact import Floats, Integers, Matrix, finite
 from pipeline.evaluation.ranks import Pairs, pair_ranks
 
 KS = (1, 5, 10)
+WAYS = ("image_to_text", "text_to_image")
+RECALLS = (*(f"{way}_r{k}" for way in WAYS for k in KS), "mean_r1")
 
 
 class Texts(NamedTuple):
@@ -75,8 +77,11 @@ def of_queries(query: Integers, ranks: Integers) -> Queries:
 def recalls(images: Matrix, texts: Matrix, owner: Integers) -> dict[str, float]:
     """R@1/5/10 both ways, and `mean_r1`, their mean at 1; each of M texts stands for itself.
 
-    Equal scores rank by position, so that a rank is the same on every run.
+    Equal scores rank by position, so that a rank is the same on every run. Embeddings that are not
+    finite find nothing.
     """
+    if not (finite(images) and finite(texts)):
+        return dict.fromkeys(RECALLS, 0.0)
     ranks = pair_ranks(images, texts, Pairs(owner, np.arange(len(owner))))
     found = {
         **recalls_at(of_queries(owner, ranks.text).best, "image_to_text"),

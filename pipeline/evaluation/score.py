@@ -13,10 +13,11 @@ import torch
 from pipeline.clip.embed import embed_images, embed_texts
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
+from pipeline.errors import ModelError
 from pipeline.evaluation import classes, prompts, retrieval, zeroshot
 from pipeline.evaluation.bootstrap import Median, Metric, Statistic
 from pipeline.evaluation.calibration import calibration
-from pipeline.evaluation.exact import CPU, Floats, Integers, Matrix
+from pipeline.evaluation.exact import CPU, Floats, Integers, Matrix, finite
 from pipeline.evaluation.ranks import pair_ranks
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams
@@ -110,7 +111,11 @@ def embedded(
 
 
 def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Scored:
-    """Score a set's embeddings; the device changes the time, and no figure."""
+    """Score a set's embeddings; the device changes the time, and no figure.
+
+    Raises ModelError for embeddings that are not finite.
+    """
+    _check(found)
     owner, ids = pd.factorize(data.pairs["image_id"], sort=True)
     where = device if device.type == "cuda" else CPU  # others lack float64
     texts = retrieval.distinct_texts(data.pairs["caption"].tolist())
@@ -144,6 +149,17 @@ def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Sco
                 f"of {len(data.classes)} classes any answer is among the best 5"
             )
     return Scored({name: metrics[name] for name in METRICS if name in metrics}, said, details)
+
+
+def _check(found: Embedded) -> None:
+    """NaN is larger than nothing, so that each rank would be the best."""
+    given = {"images": found.images, "captions": found.texts, "classes": found.weights}
+    for name, vectors in given.items():
+        if vectors is not None and not finite(vectors):
+            raise ModelError(
+                f"the model's embeddings of {name} are not finite: its weights are broken; "
+                "fine-tune with a lower finetune.lr, or load another base"
+            )
 
 
 def _unclassified(data: EvalSet) -> str | None:

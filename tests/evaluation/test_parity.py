@@ -25,7 +25,8 @@ def test_both_tables_are_equal(tmp_path: Path) -> None:
 
 def test_each_layout_holds_the_same_pictures(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    source.mkdir()
+    (source / "images").mkdir(parents=True)
+    (source / "images" / "2.jpg").write_bytes(b"two")
     lines = ["image,caption,label", "images/1.jpg,one,b", "images/2.jpg,two,a", "images/2.jpg,2,a"]
     (source / "captions.csv").write_text("\n".join([*lines, "images/3.jpg,One.,b"]))
     assert peer.laid_out(source, tmp_path / "made", images=9) == ["a"]

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.errors import ModelError
+from pipeline.evaluation import retrieval
 from pipeline.evaluation.bootstrap import value
 from pipeline.evaluation.score import METRICS, Embedded, Scored, scored
 from pipeline.evaluation.sets import EvalSet
@@ -110,3 +112,10 @@ def test_captions_equal_to_a_reader_find_each_others_images() -> None:
     got = values(found)
     assert got["text_to_image_r1"] == got["image_to_text_r1"] == got["text_to_image_map"] == 1
     assert found.details["texts"] == 1
+
+
+def test_embeddings_that_are_no_numbers_are_no_perfect_score() -> None:
+    with pytest.raises(ModelError, match="embeddings of images are not finite"):
+        of(UNIT[:2] * np.nan, ["ant", "bee"], CLASSES)
+    recalls = retrieval.recalls(UNIT[:2] * np.nan, UNIT[:2], np.arange(2))
+    assert recalls == dict.fromkeys(retrieval.recalls(UNIT[:2], UNIT[:2], np.arange(2)), 0.0)
