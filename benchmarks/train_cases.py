@@ -19,6 +19,7 @@ from pipeline.clip.model import Clip
 from pipeline.clip.tokens import TokenCounter, token_counter
 from pipeline.data.pairs import PAIR, PAIRS_FILE, read_pairs, write_table
 from pipeline.evaluation import sets
+from pipeline.evaluation.prompts import caption_template
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import ModelParams, Params
 from pipeline.validation.validate import validate
@@ -80,7 +81,7 @@ class Case:
         """The test split, and the base's own slice, on which forgetting shows."""
         asked = params_of.load(Params).evaluate
         general = sets.general(
-            Path(asked.general), scratch=scratch, template=asked.templates[0]
+            Path(asked.general), scratch=scratch, template=caption_template(asked.templates)
         )  # fmt: skip
         return {"target": sets.target(self.selected, self.source, packed=scratch), **general}
 

@@ -10,8 +10,8 @@ from pipeline.clip import device as devices
 from pipeline.clip.model import Clip, load, load_folder, locate
 from pipeline.clip.pixels import Crops
 from pipeline.data.places import Places
-from pipeline.evaluation import sets
-from pipeline.evaluation.bootstrap import paired_gain, value
+from pipeline.evaluation import prompts, sets
+from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import HEADLINES, headline
 from pipeline.evaluation.interpolate import Choice, Point, between, choose
 from pipeline.evaluation.score import METRICS, Scored, score
@@ -24,8 +24,9 @@ class Evaluation(NamedTuple):
 
     Attributes:
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
-            and final (metric → share, null without labels); gain, of final over base, and
-            gain_finetuned (metric → value, low, high). `alpha` and `choice`: see interpolate.py.
+            and final (metric → value, null where it says nothing); gain, of final over base, and
+            gain_finetuned (metric → value, low, high); details of base and final (see score.py).
+            `alpha` and `choice`: see interpolate.py.
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
             general set's name), metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
@@ -88,9 +89,12 @@ def evaluate(
     general = {
         name: measured(data)
         for name, data in sets.general(
-            Path(params.general), scratch=scratch, template=params.templates[0]
+            Path(params.general),
+            scratch=scratch,
+            template=prompts.caption_template(params.templates),
         ).items()
     }
+    prompts.check_synonyms(params.synonyms, [one.data.classes for one in (test, *general.values())])
     for alpha in sorted({0.0, *params.alphas, 1.0}):
         clip = between(before, after, alpha)
         for one in (val, *general.values()):
@@ -157,27 +161,25 @@ def _compare(one: _Measured, alpha: float, *, params: EvaluateParams, seed: int)
     base, finetuned, final = (one.scored[at] for at in (0.0, 1.0, alpha))
 
     def gains(model: Scored) -> dict[str, dict[str, float]]:
-        return {
-            name: paired_gain(
-                base.metrics[name],
-                model.metrics[name],
-                resamples=params.bootstrap,
-                confidence=params.confidence,
-                seed=seed,
-            )
-            for name in base.metrics
-        }
+        return paired_gains(
+            base.metrics,
+            model.metrics,
+            resamples=params.bootstrap,
+            confidence=params.confidence,
+            seed=seed,
+        )
 
     return {
         "images": len(base.said),
         "captions": len(one.data.pairs),
         "classes": len(classes) or None,
-        "chance": 1 / len(classes) if classes else None,
+        "chance": 1 / len(classes) if "top1" in base.metrics else None,
         "base": _values(base),
         "finetuned": _values(finetuned),
         "final": _values(final),
         "gain": gains(final),
         "gain_finetuned": gains(finetuned),
+        "details": {"base": base.details, "final": final.details},
     }
 
 
