@@ -45,6 +45,8 @@ CURVE = PLOTS / "interpolation.csv"
 
 RUNS = Path("runs")
 REPORT = Path("reports/index.html")
+FIGURES = REPORT.parent / "figures"
+"""The charts of the report, one by one."""
 
 HUB = Path("hub")
 """Base models fetched by tag; `model.pretrained` is a name or a path from here."""
@@ -69,6 +71,9 @@ SEARCHED = WORK / "search.html"
 
 LEAKING = WORK / "leaks.html"
 """The page of `cliptune leaks`."""
+
+REPORT_OF_RUN = WORK / "run/reports"
+"""The pages of the report with the facts of the last run."""
 
 GENERAL = WORK / "general"
 """Pictures of general sets that came inside other files."""

@@ -19,6 +19,7 @@ change what it computes, and must not cost a training. Importing this module is 
 MLflow takes seconds to import and is imported where a run begins.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.artifacts import read_json, write_json
@@ -47,15 +48,24 @@ from pipeline.tracking_sink import Sink
 from pipeline.tracking_store import Connection, connect, main_tree, redact, spool
 from pipeline.tracking_system import sampled
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class StageRun:
-    """The run of a stage; nothing that becomes of the tracking store shows in what it does."""
+    """The run of a stage; nothing that becomes of the tracking store shows in what it does.
+
+    `facts` says which run this is, in words: commit, run, time, and a link where there is one. They
+    vary by run, so no result may hold them.
+    """
 
     def __init__(self, stage: str, *, run: str, sink: Sink):
         """`stage_run` makes it."""
         self.stage = stage
         self.run_id = run
         self.found: dict[str, float] = {}
+        self.facts: dict[str, str] = {}
+        self._tables: list[dict[str, str]] = []
         self._sink = sink
 
     def metrics(self, found: Mapping[str, Any]) -> None:
@@ -85,6 +95,19 @@ class StageRun:
         values = {"path": str(path), "folder": folder}
         self._sink.put({"op": "artifact", "run": self.run_id, **values})
         self._sink.flush()
+
+    def table(self, frame: "pd.DataFrame", name: str) -> None:
+        """Log a table as MLflow's own `log_table` does, so that its UI shows it beside others'.
+
+        `name` is that of the artifact, which ends in .json.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            frame.to_json(file, orient="split", index=False)
+            self.artifact(file)
+        self._tables.append({"path": name, "type": "table"})
+        values = {"mlflow.loggedArtifacts": json.dumps(self._tables)}
+        self._sink.put({"op": "tags", "run": self.run_id, "values": values})
 
     def _send(self, values: Mapping[str, float], *, step: int) -> None:
         now = milliseconds()
@@ -116,6 +139,7 @@ def stage_run(stage: str, params: Section) -> Iterator[StageRun]:
             tracking_uri=connection.public_uri,
         )
         own = StageRun(stage, run=run, sink=sink)
+        own.facts = _facts(connection, origin, run=run, started=started)
         try:
             logged = flat(params.model_dump(mode="json", by_alias=True), joint=".")
             inputs = _inputs(origin, stage)
@@ -238,6 +262,20 @@ def _where(connection: Connection, origin: Origin, sink: Sink) -> dict[str, Any]
         "commit": origin.code.commit,
         "dirty": origin.code.dirty,
     }
+
+
+def _facts(connection: Connection, origin: Origin, *, run: str, started: float) -> dict[str, str]:
+    """Which run this is, for a reader of its artifacts."""
+    code, uri = origin.code, connection.public_uri
+    known = f"{code.commit}{', with changes that are not committed' if code.dirty else ''}"
+    link = f"{uri.rstrip('/')}/#/experiments/{connection.experiment}/runs/{run}"
+    facts = {
+        "commit": known if code.commit else "none: no git repository",
+        "started": _utc(started),
+        "MLflow run": run,
+        "tracking store": uri,
+    }
+    return facts | ({"link": link} if uri.startswith("http") else {})
 
 
 def _end(sink: Sink, stage: str, status: str, *, run: str, parent: str) -> None:

@@ -7,6 +7,8 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import EvaluateStage, load
 from pipeline.registry import bundle
 from pipeline.reporting.quality import read_quality
+from pipeline.reporting.table import prediction_table
+from pipeline.reporting.this_run import copy_for_run
 from pipeline.reporting.write import write
 from pipeline.tracking import stage_run
 
@@ -30,6 +32,7 @@ def main() -> None:
             found.results,
             found.predictions,
             curve=found.curve,
+            searches=found.searches,
             places=found.places,
             quality=read_quality(
                 paths.VALID,
@@ -41,7 +44,9 @@ def main() -> None:
             params={"evaluate": params.evaluate.model_dump()},
         )
         run.metrics(found.results)
-        run.artifact(paths.REPORT.parent, "report")
+        run.artifact(copy_for_run(paths.REPORT.parent, paths.REPORT_OF_RUN, run.facts), "report")
+        run.artifact(paths.FIGURES)
+        run.table(prediction_table(found.predictions), "predictions.json")
         run.artifact(paths.PREDICTIONS, "predictions")
 
 

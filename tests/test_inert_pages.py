@@ -152,7 +152,16 @@ def report(payloads, tmp_path_factory):
     points = synthetic.points()
     points["label"] = (payloads * 9)[: len(points)]
     return render(
-        {"target": synthetic.scores(0.4, 0.6, 0.1, 0.3), "general": {
+        {"target": {**synthetic.scores(0.4, 0.6, 0.1, 0.3), "details": {
+            **synthetic.DETAILS,
+            "per_class": [
+                {**synthetic.DETAILS["per_class"][0], "class": text, "taken_for": text}
+                for text in payloads
+            ],
+            "classes_without_images": payloads,
+        }}, "slices": [
+            {**synthetic.SLICES[0], "by": text, "value": text} for text in payloads
+        ], "probe": synthetic.PROBE, "general": {
             name: synthetic.scores(0.4, 0.6, 0.1, 0.3) for name in sets
         }, "alpha": 1.0, "choice": synthetic.CHOICE},
         curve=synthetic.CURVE.replace({"set": {"base_slice": payloads[0]}}),
@@ -164,6 +173,7 @@ def report(payloads, tmp_path_factory):
         history=synthetic.history(),
         projection=points,
         predictions=dict.fromkeys(["target", *sets], shown),
+        searches=synthetic.searches(*payloads),
         places=dict.fromkeys(["target", *sets], synthetic.places(folder)),
         quality=replace(
             synthetic.QUALITY,
@@ -179,7 +189,7 @@ def report(payloads, tmp_path_factory):
         params={**synthetic.PARAMS, **dict.fromkeys(payloads, payloads)},
         model={text: text for text in payloads},
         title=payloads[5],
-    )  # fmt: skip
+    ).html  # fmt: skip
 
 
 @pytest.fixture(scope="module")

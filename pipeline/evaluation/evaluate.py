@@ -30,6 +30,8 @@ class Evaluation(NamedTuple):
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
             general set's name), metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
+        searches: a few searches of the final model on the target with their first answers: set,
+            and the columns of top.py.
         places: the same names → where each image lies, by its id.
         final: the model to use.
     """
@@ -37,6 +39,7 @@ class Evaluation(NamedTuple):
     results: dict[str, Any]
     curve: pd.DataFrame
     predictions: dict[str, pd.DataFrame]
+    searches: pd.DataFrame
     places: dict[str, Places]
     final: Clip
 
@@ -116,6 +119,7 @@ def evaluate(
         },
         curve=_curve({sets.TARGET: val, **general}),
         predictions={name: _said(one, alpha) for name, one in named.items()},
+        searches=test.scored[alpha].searches.assign(set=sets.TARGET),
         places={name: one.data.places for name, one in named.items()},
         final=final,
     )

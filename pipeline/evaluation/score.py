@@ -14,7 +14,7 @@ from pipeline.clip.embed import embed_images, embed_texts
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
 from pipeline.errors import ModelError
-from pipeline.evaluation import classes, prompts, retrieval, zeroshot
+from pipeline.evaluation import classes, prompts, retrieval, top, zeroshot
 from pipeline.evaluation.bootstrap import Median, Metric, Statistic
 from pipeline.evaluation.calibration import calibration
 from pipeline.evaluation.exact import CPU, Floats, Integers, Matrix, finite
@@ -44,11 +44,13 @@ class Scored:
             distinct ones); with classification also `labelled` (images that have a label),
             `chance`, `majority` (class, share), `classes_without_images`, `ece`, `reliability`
             (calibration.py) and `per_class` (classes.py).
+        searches: a few queries both ways with their first answers (top.py).
     """
 
     metrics: dict[str, Statistic]
     said: pd.DataFrame
     details: dict[str, Any]
+    searches: pd.DataFrame
 
 
 class Embedded(NamedTuple):
@@ -148,7 +150,18 @@ def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Sco
             details["omitted"]["top5"] = (
                 f"of {len(data.classes)} classes any answer is among the best 5"
             )
-    return Scored({name: metrics[name] for name in METRICS if name in metrics}, said, details)
+    searches = top.both_ways(
+        found.images,
+        found.texts,
+        ids=list(ids),
+        captions=texts.distinct,
+        image=pairs.image,
+        text=pairs.text,
+        best_text=of_images.best,
+        best_image=of_texts.best,
+    )
+    known = {name: metrics[name] for name in METRICS if name in metrics}
+    return Scored(known, said, details, searches)
 
 
 def _check(found: Embedded) -> None:

@@ -15,7 +15,7 @@ def choice_sentence(alpha: float, choice: Mapping[str, Any]) -> str:
         where = "models/final is the base itself"
         if bound is None or beyond == 0:
             return f"{where}: nothing on the way to the trained model was better on validation."
-        return f"{where}: {limit} at no other point that was tried."
+        return f"{where}: at no other point that was tried is it true that {limit}."
     where = (
         "models/final is the trained model itself (α = 1)"
         if alpha == 1

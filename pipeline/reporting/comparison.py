@@ -22,16 +22,25 @@ METRICS = {
     FIND_CAPTION: "Image → text R@1",
     "image_to_text_r5": "Image → text R@5",
     "image_to_text_r10": "Image → text R@10",
+    "image_to_text_mrr": "Image → text MRR",
+    "image_to_text_map": "Image → text mAP",
+    "image_to_text_median_rank": "Image → text, median rank",
     FIND_PICTURE: "Text → image R@1",
     "text_to_image_r5": "Text → image R@5",
     "text_to_image_r10": "Text → image R@10",
+    "text_to_image_mrr": "Text → image MRR",
+    "text_to_image_map": "Text → image mAP",
+    "text_to_image_median_rank": "Text → image, median rank",
 }
 """Every metric, in the order in which it is shown."""
+
+RANKS = ("image_to_text_median_rank", "text_to_image_median_rank")
+"""Those that are no shares: places in a list, of which the first is 1 and the best."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric before and after: shares; `gain` = final - base, within `low` to `high`."""
+    """One metric before and after: shares, or ranks; `gain` = final - base, in `low` to `high`."""
 
     metric: str
     base: float
@@ -50,7 +59,18 @@ class Comparison:
         """Whether a difference was shown: an interval that contains 0 shows none."""
         if self.low <= 0 <= self.high:
             return "same"
-        return "gain" if self.gain > 0 else "loss"
+        better = self.gain < 0 if self.metric in RANKS else self.gain > 0
+        return "gain" if better else "loss"
+
+    @property
+    def shown(self) -> tuple[str, str, str, str]:
+        """Base, final, gain and interval as the page writes them."""
+        if self.metric in RANKS:
+            bounds = f"[{self.low:zg}, {self.high:zg}]".replace("-", "−")
+            gain = f"{self.gain:+zg} {'place' if abs(self.gain) == 1 else 'places'}"
+            return f"{self.base:g}", f"{self.final:g}", gain.replace("-", "−"), bounds
+        bounds = interval(self.low, self.high)
+        return percent(self.base), percent(self.final), points(self.gain), bounds
 
 
 def compare(scores: Mapping[str, Any]) -> dict[str, Comparison]:
@@ -65,7 +85,7 @@ def compare(scores: Mapping[str, Any]) -> dict[str, Comparison]:
             high=scores["gain"][metric]["high"],
         )
         for metric in METRICS
-        if scores["base"][metric] is not None
+        if scores["base"].get(metric) is not None
     }
 
 

@@ -29,8 +29,12 @@ class Confusion:
 
 
 def has_labels(predictions: pd.DataFrame) -> bool:
-    """Whether right and wrong follow from classes; else they follow from the caption's rank."""
-    return bool(predictions["label"].notna().any())
+    """Whether right and wrong follow from classes; else they follow from the caption's rank.
+
+    Labels alone don't do: a set of one class is not classified.
+    """
+    both = predictions["label"].notna() & predictions["final_label"].notna()
+    return bool(both.any())
 
 
 def changes(predictions: pd.DataFrame) -> Changes:

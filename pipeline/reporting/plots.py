@@ -56,7 +56,7 @@ def recall_rows(results: Mapping[str, Any]) -> pd.DataFrame:
 
 def confusion_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row an image with a label and a model: the actual and the predicted class."""
-    labelled = predictions[predictions["label"].notna()]
+    labelled = predictions[predictions[["label", "final_label"]].notna().all(axis=1)]
     parts = [
         pd.DataFrame(
             {

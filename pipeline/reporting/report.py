@@ -5,60 +5,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from pipeline.data.places import Places
-from pipeline.reporting import comparison, examples, plots
-from pipeline.reporting.comparison import TARGET, Comparison
+from pipeline.reporting import comparison, details, examples, plots
+from pipeline.reporting.comparison import TARGET
 from pipeline.reporting.curve import curve_chart
+from pipeline.reporting.evaluated import Evaluated, evaluated
 from pipeline.reporting.pages import environment
 from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.scatter import projection_chart
+from pipeline.reporting.svg import Chart
 from pipeline.reporting.thumbnails import thumbnail
-from pipeline.reporting.verdict import headline, verdict
+from pipeline.reporting.verdict import verdict
 
-_EXAMPLES = 6
 _CONFUSIONS = 6
 _CONFUSION_IMAGES = 3
 _CLASSES = 20
 
 
 @dataclass(frozen=True)
-class Chart:
-    """An inline SVG and its description for whoever can't see it."""
+class Page:
+    """The page, and its charts one by one, by a name that is a file's too."""
 
-    svg: Markup
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Example:
-    """An image whose answer changed; `actual` is its class, or None where there are no labels."""
-
-    picture: str | None
-    caption: str
-    actual: str | None
-    base: str
-    final: str
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """All that the page says of one set of pictures."""
-
-    name: str
-    is_target: bool
-    scores: Mapping[str, Any]
-    headline: Comparison
-    comparisons: list[Comparison]
-    before_after: Chart
-    recall: list[Chart]
-    labelled: bool
-    gained: list[Example]
-    gained_count: int
-    lost: list[Example]
-    lost_count: int
+    html: str
+    figures: dict[str, Chart]
 
 
 def render(
@@ -69,44 +39,64 @@ def render(
     history: pd.DataFrame,
     projection: pd.DataFrame,
     predictions: Mapping[str, pd.DataFrame],
+    searches: pd.DataFrame,
     places: Mapping[str, Places],
     quality: Quality,
     params: Mapping[str, Any],
     model: Mapping[str, str],
     title: str,
-) -> str:
+) -> Page:
     """The page, the same for the same inputs.
 
-    `stages` are the metrics of validate, clean, embed and finetune; `curve` is a row for each
+    `results` may lack `slices`, `probe` and the `details` of a set (details.py): the page then says
+    so. `stages` are the metrics of validate, clean, embed and finetune; `curve` is a row for each
     point between base and trained model, set and metric; `history` is a row an epoch, `projection`
     a row a picture that is shown as a point.
     `predictions` and `places` (of images, by id) have one entry a set: `target` and each general
-    set. `quality` is what is known of the data; the page links to Data Docs beside it. `params`
-    must hold `evaluate.confidence`; it is shown whole, as are the facts in `model`.
+    set; `searches` is a row an answer (searches.py). `quality` is what is known of the data; the
+    page links to Data Docs beside it. `params` must hold `evaluate.confidence`; it is shown whole,
+    as are the facts in `model`.
     """
     sets = [
-        _evaluated(
+        evaluated(
             name,
             scores,
             predictions=predictions[name],
             places=places[name],
+            found=searches,
             number=i,
         )
         for i, (name, scores) in enumerate(comparison.all_sets(results).items())
     ]
-    return (
+    confusion = _confusion(predictions[TARGET], places[TARGET])
+    way, training, points = (
+        _curve(curve, results["alpha"]),
+        _training(history, stages["finetune"]),
+        _projection(projection),
+    )
+    left_out = details.left_out(
+        results,
+        confused=confusion is not None,
+        searched=any(one.searches for one in sets),
+        drawn=bool(points),
+    )
+    html = (
         environment()
         .get_template("report.html.j2")
         .render(
             title=title,
             verdict=verdict(results),
             sets=sets,
+            target=sets[0],
             confidence=params["evaluate"]["confidence"],
-            confusion=_confusion(predictions[TARGET], places[TARGET]),
-            curve=_curve(curve, results["alpha"]),
-            training=_training(history, stages["finetune"]),
+            confusion=confusion,
+            curve=way,
+            slices=details.slices(results),
+            opinions=details.opinions(results),
+            left_out=left_out,
+            training=training,
             history=history,
-            projection=_projection(projection),
+            projection=points,
             stages=stages,
             quality=quality,
             docs=DOCS_FILE,
@@ -114,6 +104,22 @@ def render(
             model=model,
         )
     )
+    others = {"curve": way, "confusion": confusion["chart"] if confusion else None}
+    others |= {f"training_{i}": chart for i, chart in enumerate(training, start=1)}
+    others |= {f"pictures_{i}": chart for i, chart in enumerate(points, start=1)}
+    return Page(html, {**_figures(sets), **{name: c for name, c in others.items() if c}})
+
+
+def _figures(sets: list[Evaluated]) -> dict[str, Chart]:
+    """The charts of each set. Names of sets are the user's, so a number stands for all but one."""
+    found: dict[str, Chart | None] = {}
+    for i, one in enumerate(sets):
+        part = TARGET if one.is_target else f"general_{i}"
+        found[f"{part}_before_after"] = one.before_after
+        found |= {f"{part}_recall_{k}": chart for k, chart in enumerate(one.recall, start=1)}
+        found[f"{part}_classes"] = one.class_chart
+        found[f"{part}_reliability"] = one.reliability
+    return {name: chart for name, chart in found.items() if chart}
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,58 +131,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _evaluated(
-    name: str,
-    scores: Mapping[str, Any],
-    *,
-    predictions: pd.DataFrame,
-    places: Places,
-    number: int,
-) -> Evaluated:
-    changes = examples.changes(predictions)
-    labelled = examples.has_labels(predictions)
-    return Evaluated(
-        name=name,
-        is_target=name == TARGET,
-        scores=scores,
-        headline=headline(scores),
-        comparisons=list(comparison.compare(scores).values()),
-        before_after=Chart(
-            svg=plots.before_after_chart(scores, name=f"set{number}"),
-            title="Before and after",
-            text="The table of this set holds the same numbers.",
-        ),
-        recall=[
-            Chart(
-                svg=plots.recall_chart(scores, key, name=f"set{number}-{key}"),
-                title=f"Recall, {words}",
-                text="The table of this set holds the same numbers.",
-            )
-            for key, words in plots.DIRECTIONS.items()
-        ],
-        labelled=labelled,
-        gained=_examples(changes.gained, places, labelled=labelled),
-        gained_count=len(changes.gained),
-        lost=_examples(changes.lost, places, labelled=labelled),
-        lost_count=len(changes.lost),
-    )
-
-
-def _examples(rows: pd.DataFrame, places: Places, *, labelled: bool) -> list[Example]:
-    columns = ("base_label", "final_label") if labelled else ("base_rank_i2t", "final_rank_i2t")
-    prefix = "" if labelled else "rank "
-    return [
-        Example(
-            picture=thumbnail(places.get(row["image_id"])),
-            caption=row["caption"],
-            actual=row["label"] if labelled else None,
-            base=f"{prefix}{row[columns[0]]}",
-            final=f"{prefix}{row[columns[1]]}",
-        )
-        for row in rows.head(_EXAMPLES).to_dict("records")
-    ]
-
-
 def _confusion(predictions: pd.DataFrame, places: Places) -> dict[str, Any] | None:
     """The matrix and the worst pairs of the target; None where it has no labels."""
     if not examples.has_labels(predictions):
@@ -184,7 +138,11 @@ def _confusion(predictions: pd.DataFrame, places: Places) -> dict[str, Any] | No
     counts = plots.confusion_counts(predictions, limit=_CLASSES)
     worst = examples.worst_confusions(predictions, limit=_CONFUSIONS, images=_CONFUSION_IMAGES)
     return {
-        "svg": plots.confusion_chart(counts, name="confusion"),
+        "chart": Chart(
+            svg=plots.confusion_chart(counts, name="confusion"),
+            title="What the fine-tuned model mixes up",
+            text="Rows are classes, columns what their pictures were taken for.",
+        ),
         "columns": counts.shape[1],
         "partial": plots.OTHER in counts.columns,
         "classes": counts.shape[0],

@@ -9,6 +9,7 @@ import io
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
@@ -62,8 +63,54 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
 }
 
+_ON_WHITE = {
+    "--ink": "#16191d",
+    "--muted": "#59626d",
+    "--line": "#dfe3e8",
+    "--paper": "#ffffff",
+    "--base": "#7d8793",
+    "--accent": "#1463c4",
+    "--loss": "#b8400f",
+    "--kind-1": "#1463c4",
+    "--kind-2": "#c8650a",
+    "--kind-3": "#24824a",
+    "--kind-4": "#a82c84",
+    "--kind-5": "#7457cc",
+    "--kind-6": "#0b7f8b",
+}
+"""The page's light colours (templates/report.css), for a chart that stands alone."""
+
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG and its description for whoever can't see it."""
+
+    svg: Markup
+    title: str
+    text: str
+
+
+def standalone(chart: Chart) -> str:
+    """The chart as an SVG file: dark on white, whatever shows it."""
+    root = ET.fromstring(chart.svg)  # noqa: S314  (made above)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            for variable, colour in _ON_WHITE.items():
+                value = value.replace(f"var({variable})", colour)  # noqa: PLW2901
+            element.set(key, value)
+    _, _, width, height = root.attrib["viewBox"].split()
+    title = ET.Element("title")
+    title.text = chart.title
+    ground = ET.Element("rect", {"width": width, "height": height, "fill": "#ffffff"})
+    root[:0] = [title, ground]
+    del root.attrib["aria-hidden"]
+    root.set("xmlns", _SVG.strip("{}"))
+    root.set("width", width)
+    root.set("height", height)
+    return ET.tostring(root, encoding="unicode") + "\n"
 
 
 def chart(

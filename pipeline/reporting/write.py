@@ -13,9 +13,11 @@ from pipeline import paths
 from pipeline.artifacts import new_folder, read_json, sha256_of, write_text
 from pipeline.data.places import Places
 from pipeline.data.plot_rows import write_plot
+from pipeline.reporting.classes import class_table, reliability_rows
 from pipeline.reporting.plots import confusion_rows, recall_rows
 from pipeline.reporting.quality import DOCS_FILE, Quality
 from pipeline.reporting.report import render
+from pipeline.reporting.svg import standalone
 from pipeline.reporting.verdict import verdict
 
 PREDICTION = pa.schema(
@@ -40,11 +42,12 @@ def write(
     predictions: Mapping[str, pd.DataFrame],
     *,
     curve: pd.DataFrame,
+    searches: pd.DataFrame,
     places: Mapping[str, Places],
     quality: Quality,
     params: Mapping[str, Any],
 ) -> None:
-    """Write the predictions, plots and page of one evaluation, each where `paths` says."""
+    """Write the predictions, plots, page and charts of one evaluation, each where `paths` says."""
     with new_folder(paths.PREDICTIONS) as part:
         for name, frame in predictions.items():
             table = pa.Table.from_pandas(frame, schema=PREDICTION, preserve_index=False)
@@ -52,6 +55,8 @@ def write(
     confusion = confusion_rows(predictions["target"]).query("model == 'fine-tuned'")
     write_plot(paths.PLOTS / "confusion.csv", confusion[["actual", "predicted"]])
     write_plot(paths.PLOTS / "recall.csv", recall_rows(results))
+    write_plot(paths.PLOTS / "reliability.csv", reliability_rows(results))
+    write_plot(paths.PLOTS / "classes.csv", class_table(results))
     write_plot(paths.CURVE, curve)
     record = read_json(paths.FINETUNED / paths.MANIFEST)
     page = render(
@@ -61,6 +66,7 @@ def write(
         history=pd.read_csv(paths.HISTORY),
         projection=pd.read_csv(paths.PROJECTION, dtype={"label": object}),
         predictions=predictions,
+        searches=searches,
         places=places,
         quality=quality,
         params={**record["params"], **params},
@@ -75,6 +81,8 @@ def write(
         title="Cliptune report",
     )
     with new_folder(paths.REPORT.parent) as part:
-        write_text(part / paths.REPORT.name, page)
+        write_text(part / paths.REPORT.name, page.html)
+        for name, chart in page.figures.items():
+            write_text(part / paths.FIGURES.name / f"{name}.svg", standalone(chart))
         shutil.copyfile(paths.QUALITY / DOCS_FILE, part / DOCS_FILE)
     tqdm.write("\n".join([*verdict(results), f"The report: {paths.REPORT}"]))

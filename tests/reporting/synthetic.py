@@ -9,6 +9,7 @@ from PIL import Image
 from pipeline.data.places import Place, Places
 from pipeline.reporting.leaks import Leak
 from pipeline.reporting.quality import Quality
+from pipeline.reporting.searches import COLUMNS as SEARCH_COLUMNS
 
 CLASSIFICATION = ("top1", "top5", "mean_per_class")
 RETRIEVAL = tuple(f"{way}_r{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10))
@@ -56,6 +57,76 @@ CURVE = pd.DataFrame(
     ],
     columns=["alpha", "set", "metric", "value"],
 )
+
+DETAILS = {
+    "per_class": [
+        {
+            "class": "cat",
+            "images": 40,
+            "base": 0.5,
+            "final": 0.75,
+            "taken_for": "dog",
+            "taken_for_count": 9,
+        },
+        {
+            "class": "dog",
+            "images": 60,
+            "base": 0.7,
+            "final": 0.65,
+            "taken_for": "cat",
+            "taken_for_count": 21,
+        },
+        {
+            "class": "owl",
+            "images": 0,
+            "base": None,
+            "final": None,
+            "taken_for": None,
+            "taken_for_count": 0,
+        },
+    ],
+    "calibration": {
+        "base": {"ece": 0.2, "bins": [{"confidence": 0.8, "accuracy": 0.6, "images": 100}]},
+        "final": {
+            "ece": 0.05,
+            "bins": [
+                {"confidence": 0.5, "accuracy": 0.55, "images": 40},
+                {"confidence": 0.9, "accuracy": 0.95, "images": 60},
+            ],
+        },
+    },
+    "majority": 0.6,
+    "classes_without_images": ["owl"],
+}
+
+SLICES = [
+    {
+        "by": "image_size",
+        "value": "64 to 127 px",
+        "images": 50,
+        "base": 0.4,
+        "final": 0.9,
+        "gain": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+    },
+    {
+        "by": "label",
+        "value": "dog",
+        "images": 60,
+        "base": 0.7,
+        "final": 0.65,
+        "gain": -0.05,
+        "low": -0.1,
+        "high": 0.02,
+    },
+]
+PROBE = {
+    "knn": {"base": 0.8, "final": 0.9, "gain": {"value": 0.1, "low": 0.05, "high": 0.15}},
+    "linear": {"base": 0.9, "final": 0.91, "gain": {"value": 0.01, "low": -0.01, "high": 0.03}},
+}
+WHOLE = {"slices": SLICES, "probe": PROBE}
+"""What the results may hold beside what they must."""
 
 RESULTS = {
     "target": scores(0.42, 0.91, 0.45, 0.53),
@@ -197,6 +268,23 @@ def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataF
             "final_rank_i2t": [2 - (i % 2) for i in range(len(answers))],
         }
     )
+
+
+def searches(*texts: str, name: str = "target") -> pd.DataFrame:
+    """Of each text a search both ways among three pictures: the first is right, the others not."""
+    ids = [f"{i:064x}" for i in range(3)]
+    rows = []
+    for i, text in enumerate(texts):
+        own = ids[i % 3]
+        best = 1 if i == 0 else 7
+        for rank in (1, 2, 3):
+            right = best == rank
+            answer = own if right else ids[(i + rank) % 3]
+            rows += [
+                (name, "text_to_image", text, own, best, rank, answer, 0.5, right),
+                (name, "image_to_text", own, text, best, rank, text, 0.25, right),
+            ]
+    return pd.DataFrame(rows, columns=list(SEARCH_COLUMNS))
 
 
 def places(folder: Path, count: int = 500) -> Places:

@@ -26,8 +26,8 @@ from tests.reporting.synthetic import CHOICE, CURVE
         (
             0.0,
             {"max_forgetting": 0.02},
-            "models/final is the base itself: no general set loses more than 2 points at no other "
-            "point that was tried.",
+            "models/final is the base itself: at no other point that was tried is it true that no "
+            "general set loses more than 2 points.",
         ),
         (
             0.0,
@@ -47,6 +47,8 @@ def test_the_chart_has_a_line_a_set_and_escapes_its_name():
     assert "&lt;b&gt;odd" in svg
     assert "<b>" not in svg
     assert "your validation pictures" in svg
+    # Two lines of three points each: an empty one would have none.
+    assert svg.count("<use ") >= 6
     assert "models/final" in svg
 
 

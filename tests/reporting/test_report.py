@@ -14,10 +14,13 @@ from pipeline.reporting.report import flat, render
 from tests.reporting.synthetic import (
     CHOICE,
     CURVE,
+    DETAILS,
     MODEL,
     PARAMS,
+    PROBE,
     QUALITY,
     RESULTS,
+    SLICES,
     STAGES,
     draw_pictures,
     history,
@@ -25,6 +28,7 @@ from tests.reporting.synthetic import (
     points,
     predictions,
     scores,
+    searches,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +65,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
         "history": history(),
         "projection": points(),
         "predictions": {name: change(predictions(*answers)) for name in sets},
+        "searches": searches("a cat", "a dog"),
         "places": dict.fromkeys(sets, places(folder)),
         "quality": QUALITY,
         "params": PARAMS,
@@ -68,7 +73,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
         "title": "Scenes",
     }
     results = {"alpha": 1.0, "choice": CHOICE, **results}
-    return render(results, **{**arguments, **given})
+    return render(results, **{**arguments, **given}).html
 
 
 def digest(folder):
@@ -140,7 +145,11 @@ def test_every_link_within_the_page_has_its_place(page):
 
 
 def test_captions_labels_names_and_settings_are_text_only(page):
-    results = {**RESULTS, "general": {HOSTILE: RESULTS["general"]["base_slice"]}}
+    results = {
+        **RESULTS,
+        **hostile_results(HOSTILE),
+        "general": {HOSTILE: RESULTS["general"]["base_slice"]},
+    }
     answers = ((HOSTILE, "dog", HOSTILE), ("dog", "dog", HOSTILE))
     reasons = {**STAGES["validate"], "rejected": {HOSTILE: 1}}
     hostile = Page(
@@ -153,9 +162,12 @@ def test_captions_labels_names_and_settings_are_text_only(page):
             params={**PARAMS, HOSTILE: [HOSTILE]},
             stages={**STAGES, "validate": reasons},
             quality=hostile_quality(),
+            searches=searches(HOSTILE, f"{HOSTILE} "),
         )
     )
-    plain = Page(page(answers=(("cat", "dog", "cat"), ("dog", "dog", "cat"))))
+    plain = Page(
+        page({**RESULTS, **hostile_results("cat")}, (("cat", "dog", "cat"), ("dog", "dog", "cat")))
+    )
     assert "script" not in hostile.tags
     assert "onerror" not in dict(hostile.attributes)
     assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
@@ -166,7 +178,9 @@ def test_captions_labels_names_and_settings_are_text_only(page):
 def test_a_picture_that_has_gone_is_said_to_be_missing(page):
     whole = page()
     gone = page(places={key: {} for key in ["target", *RESULTS["general"]]})
-    assert whole.count("data:image/jpeg") == 5
+    # Five of changes and confusions; of each text's search three, and its own where none is right;
+    # of each picture's search itself.
+    assert whole.count("data:image/jpeg") == 5 + (3 + 4) + 2
     assert gone.count("data:image/jpeg") == 0
     assert "no picture" in gone
 
@@ -196,6 +210,17 @@ def test_what_was_neither_dropped_nor_moved_is_not_told(page):
     assert "accepted last with AUC" not in text
     assert "Drift of embeddings is not measured: they were embedded in another way." in text
     assert "nearly the same to the base model" not in text
+
+
+def hostile_results(text):
+    """A target of which every class and slice has a hostile name."""
+    named = {**DETAILS["per_class"][0], "class": text, "taken_for": text}
+    details = {**DETAILS, "per_class": [named], "classes_without_images": [text]}
+    return {
+        "target": {**RESULTS["target"], "details": details},
+        "slices": [{**SLICES[0], "by": text, "value": text}],
+        "probe": PROBE,
+    }
 
 
 def hostile_quality():

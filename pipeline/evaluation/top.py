@@ -1,0 +1,148 @@
+"""What a search shows first, for a few queries: enough to see what a number means.
+
+Shapes: N images, U texts, P pairs of an image and a text, Q queries, M items, D width.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+FIRST = 5
+"""Answers shown of each query."""
+EACH = 3
+"""Queries of each direction that are answered rightly, and as many that are not."""
+BLOCK = 2**22
+"""Scores in memory at once."""
+GRID = 2.0**26
+"""Steps in a unit, on which vectors of at most unit length are put: each sum of a product is then
+exact in float64, so that equal vectors score the same wherever they stand."""
+
+COLUMNS = ("direction", "query", "own", "best", "rank", "item", "cosine", "right")
+
+
+class Searched(NamedTuple):
+    """One direction: queries and items by position, and what belongs together.
+
+    Attributes:
+        direction: `image_to_text` or `text_to_image`.
+        queries, items: vectors Q×D and M×D of unit length.
+        query_names, item_names: ids of images, or texts: Q and M.
+        query, item: P pairs that belong together.
+    """
+
+    direction: str
+    queries: Matrix
+    items: Matrix
+    query_names: Sequence[str]
+    item_names: Sequence[str]
+    query: Integers
+    item: Integers
+
+
+def top(queries: Matrix, items: Matrix, k: int) -> tuple[Integers, Floats]:
+    """The k nearest of M items to each of Q queries and their cosines: Q×k, Q×k, best first.
+
+    Equal ones stand by position; k is at most M. Vectors have unit length.
+    """
+    k = min(k, len(items))
+    item_MD = _on_grid(items)
+    step = max(1, BLOCK // max(len(items), 1))
+    indices, cosines = [np.empty((0, k), np.int64)], [np.empty((0, k))]
+    for start in range(0, len(queries), step):
+        scores_QM = _on_grid(queries[start : start + step]) @ item_MD.T
+        order = torch.argsort(scores_QM, dim=1, descending=True, stable=True)[:, :k]
+        indices.append(order.numpy())
+        cosines.append(torch.gather(scores_QM, 1, order).numpy())
+    return np.concatenate(indices), np.concatenate(cosines)
+
+
+def examples(searched: Searched, best: Integers, *, each: int = EACH) -> pd.DataFrame:
+    """A few queries with their first answers: a row an answer, in COLUMNS.
+
+    `best` is the rank of the best placed answer that belongs to each query, Q; 0 for what is no
+    query. Up to `each` queries with rank 1 and as many with a larger one are taken, by a hash of
+    their names, so that nobody picked them; no two of them share an item. `own` is an item that
+    belongs to the query, the best placed of them where several do.
+    """
+    rows: list[tuple[Any, ...]] = []
+    belongs = _belonging(searched)
+    for way in (best == 1, best > 1):
+        chosen = _spread(np.flatnonzero(way).tolist(), searched.query_names, belongs, each)
+        at = np.array(chosen, np.int64)
+        indices, cosines = top(searched.queries[at], searched.items, FIRST)
+        for query, answers, sure in zip(chosen, indices, cosines, strict=True):
+            own = _nearest(searched, query, belongs[query])
+            named = (
+                searched.direction,
+                searched.query_names[query],
+                searched.item_names[own],
+                int(best[query]),
+            )
+            rows += [
+                (*named, rank, searched.item_names[i], float(cosine), i in belongs[query])
+                for rank, (i, cosine) in enumerate(zip(answers.tolist(), sure, strict=True), 1)
+            ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def both_ways(
+    images: Matrix,
+    texts: Matrix,
+    *,
+    ids: Sequence[str],
+    captions: Sequence[str],
+    image: Integers,
+    text: Integers,
+    best_text: Integers,
+    best_image: Integers,
+) -> pd.DataFrame:
+    """`examples` of text → image and of image → text.
+
+    N images and U distinct texts with their names, P pairs of them that belong together, and the
+    best rank of each image's texts, N, and of each text's images, U.
+    """
+    text_to_image = Searched("text_to_image", texts, images, captions, ids, text, image)
+    image_to_text = Searched("image_to_text", images, texts, ids, captions, image, text)
+    parts = [examples(text_to_image, best_image), examples(image_to_text, best_text)]
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def _belonging(searched: Searched) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for query, item in zip(searched.query.tolist(), searched.item.tolist(), strict=True):
+        found.setdefault(query, set()).add(item)
+    return found
+
+
+def _spread(
+    queries: Iterable[int], names: Sequence[str], belongs: dict[int, set[int]], count: int
+) -> list[int]:
+    """The first `count` of the queries by the hash of their names that share no item."""
+    digest: Callable[[int], str] = lambda q: hashlib.sha256(names[q].encode()).hexdigest()  # noqa: E731
+    chosen: list[int] = []
+    taken: set[int] = set()
+    for query in sorted(queries, key=lambda q: (digest(q), q)):
+        if len(chosen) == count:
+            break
+        if not taken & belongs[query]:
+            chosen.append(query)
+            taken |= belongs[query]
+    return chosen
+
+
+def _nearest(searched: Searched, query: int, items: set[int]) -> int:
+    own = np.array(sorted(items))
+    indices, _ = top(searched.queries[query : query + 1], searched.items[own], 1)
+    return int(own[indices[0, 0]])
+
+
+def _on_grid(vectors: Matrix) -> torch.Tensor:
+    return torch.from_numpy(vectors.astype(np.float64)).mul_(GRID).round_().div_(GRID)
