@@ -58,8 +58,8 @@ def reliability_chart(found: Mapping[str, Reliability], *, name: str) -> Markup:
                 axes.plot(
                     x, y, "o", ms=size, color=face, mec=colour, mew=2, zorder=3, clip_on=False
                 )
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
+        axes.set_xlim(-0.04, 1.04)
+        axes.set_ylim(-0.04, 1.04)
         ticks = [0, 0.25, 0.5, 0.75, 1]
         axes.set_xticks(ticks)
         axes.set_yticks(ticks)
@@ -81,7 +81,7 @@ def class_chart(rows: list[ClassRow], *, name: str) -> Markup:
             axes.plot([row.base, row.final], [y, y], color=colour, linewidth=1.5, zorder=3)
             axes.plot(row.base, y, "o", ms=7, color=PAPER, mec=BASE, mew=2, zorder=4, clip_on=False)
             axes.plot(row.final, y, "o", ms=8, color=colour, zorder=5, clip_on=False)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.04, 1.04)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xticks([0, 0.5, 1])
         axes.xaxis.set_major_formatter(_PERCENT)
@@ -92,5 +92,5 @@ def class_chart(rows: list[ClassRow], *, name: str) -> Markup:
         axes.grid(visible=False)
 
     letters = max(len(printable(row.name, _NAME_CHARS)) for row in rows)
-    left = 18 + 6.6 * letters
-    return chart(draw, name=name, size=(380, 26.0 * len(rows) + 36), margins=(left, 26, 20, 8))
+    left = 12 + 6.4 * letters
+    return chart(draw, name=name, size=(340, 24.0 * len(rows) + 36), margins=(left, 26, 20, 8))

@@ -45,13 +45,15 @@ def curve_chart(curve: pd.DataFrame, *, alpha: float, name: str) -> Markup:
                 label="your validation pictures" if one == TARGET else printable(one, NAME_CHARS),
                 clip_on=False,
             )
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.02, 1.02)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0: base", "0.25", "0.5", "0.75", "1: trained"])
+        axes.tick_params(axis="x", pad=6)
         axes.set_xlabel("α")
         axes.set_ylim(0, 1)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(PERCENT)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.2)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, columnspacing=1.2)
 
     rows = -(-(len(general) + 2) // 2)
-    size = (430.0, 290.0 + 20 * rows)
-    return chart(draw, name=name, size=size, margins=(48, 52.0 + 20 * rows, 30, 12))
+    size = (380.0, 270.0 + 20 * rows)
+    return chart(draw, name=name, size=size, margins=(46, 56.0 + 20 * rows, 34, 12))

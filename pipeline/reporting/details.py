@@ -132,10 +132,16 @@ def calibration(scores: Mapping[str, Any]) -> dict[str, Reliability]:
     return {model: Reliability(told[model]["ece"], list(told[model]["bins"])) for model in told}
 
 
-def slices(results: Mapping[str, Any]) -> list[Slice]:
-    """The slices of the target, the worst of the fine-tuned model first."""
+def slices(results: Mapping[str, Any]) -> dict[str, list[Slice]]:
+    """By what the target was cut: its slices, those that the fine-tuned model does worst on first.
+
+    So stand the slicings too. Together the labels, which are many, would hide all others.
+    """
     rows = [_slice(row) for row in results.get("slices") or []]
-    return sorted(rows, key=lambda row: (row.final, row.gain, row.by, row.value))
+    found: dict[str, list[Slice]] = {}
+    for row in sorted(rows, key=lambda row: (row.final, row.gain, row.by, row.value)):
+        found.setdefault(row.by, []).append(row)
+    return found
 
 
 def opinions(results: Mapping[str, Any]) -> list[Opinion]:

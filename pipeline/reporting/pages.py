@@ -50,4 +50,4 @@ def _plain(value: Any) -> str:
 
 def _keep_together(text: str) -> str:
     """Numbers are parted at the end of a line neither from their units nor within an interval."""
-    return re.sub(r" (?=%|points)|(?<=\d,) (?=[−\d])", "\u00a0", text)
+    return re.sub(r" (?=%|points|places?\b|= \d)|(?<= =) |(?<=\d,) (?=[−\d])", "\u00a0", text)

@@ -271,15 +271,18 @@ def predictions(*answers: tuple[str | None, str | None, str | None]) -> pd.DataF
 
 
 def searches(*texts: str, name: str = "target") -> pd.DataFrame:
-    """Of each text a search both ways among three pictures: the first is right, the others not."""
+    """Of each text a search both ways among three pictures.
+
+    The first finds its own at once, the others see the two that aren't theirs.
+    """
     ids = [f"{i:064x}" for i in range(3)]
     rows = []
     for i, text in enumerate(texts):
         own = ids[i % 3]
-        best = 1 if i == 0 else 7
-        for rank in (1, 2, 3):
-            right = best == rank
-            answer = own if right else ids[(i + rank) % 3]
+        others = [id_ for id_ in ids if id_ != own]
+        best, shown = (1, [own, *others]) if i == 0 else (7, others)
+        for rank, answer in enumerate(shown, start=1):
+            right = answer == own
             rows += [
                 (name, "text_to_image", text, own, best, rank, answer, 0.5, right),
                 (name, "image_to_text", own, text, best, rank, text, 0.25, right),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.reporting.report import flat, render
+from pipeline.reporting.this_run import with_run
 from tests.reporting.synthetic import (
     CHOICE,
     CURVE,
@@ -22,6 +23,7 @@ from tests.reporting.synthetic import (
     RESULTS,
     SLICES,
     STAGES,
+    WHOLE,
     draw_pictures,
     history,
     places,
@@ -57,7 +59,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(text for text in self.texts if text).split())
 
 
-def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: frame, **given):
+def rendered(*args, **given):
+    return built(*args, **given).html
+
+
+def built(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: frame, **given):
     sets = ["target", *results["general"]]
     arguments = {
         "stages": STAGES,
@@ -73,7 +79,7 @@ def rendered(folder, results=RESULTS, answers=ANSWERS, change=lambda frame: fram
         "title": "Scenes",
     }
     results = {"alpha": 1.0, "choice": CHOICE, **results}
-    return render(results, **{**arguments, **given}).html
+    return render(results, **{**arguments, **given})
 
 
 def digest(folder):
@@ -178,9 +184,9 @@ def test_captions_labels_names_and_settings_are_text_only(page):
 def test_a_picture_that_has_gone_is_said_to_be_missing(page):
     whole = page()
     gone = page(places={key: {} for key in ["target", *RESULTS["general"]]})
-    # Five of changes and confusions; of each text's search three, and its own where none is right;
+    # Five of changes and confusions; of the texts' searches three, and two with their own after them;
     # of each picture's search itself.
-    assert whole.count("data:image/jpeg") == 5 + (3 + 4) + 2
+    assert whole.count("data:image/jpeg") == 5 + (3 + 3) + 2
     assert gone.count("data:image/jpeg") == 0
     assert "no picture" in gone
 
@@ -266,6 +272,89 @@ def test_without_labels_ranks_stand_in_for_classes(page):
     assert "base rank 3 fine-tuned rank 1" in found.text
     assert "What the fine-tuned model mixes up" not in found.text
     assert "Zero-shot accuracy 4" not in found.text
+
+
+def whole(**changes):
+    target = {**RESULTS["target"], "details": {**DETAILS, **changes}}
+    return {**RESULTS, **WHOLE, "target": target}
+
+
+def test_all_that_may_be_measured_is_shown(page):
+    text = Page(page(whole())).text
+    assert "dog 60 70 % 65 % −5 cat 21 ×" in text
+    assert "cat 40 50 % 75 % +25 dog 9 ×" in text
+    assert "No test picture shows owl : nothing is known of it." in text.replace("owl:", "owl :")
+    assert "and always the most frequent class 60.0 %" in text
+    assert "The fine-tuned model is off by 5.0 points on average ( ECE ) and less sure" in text
+    assert "the base by 20.0 points and more sure than it is right." in text
+    assert "By image size" in text
+    assert "64 to 127 px 50 40.0 % 90.0 % +50.0 [40.0, 60.0]" in text
+    assert "dog 60 70.0 % 65.0 % −5.0 [−10.0, 2.0] no difference shown" in text
+    assert "Nearest neighbours each picture takes the label of its nearest" in text
+    assert "80.0 % 90.0 % +10.0 [5.0, 15.0]" in text
+    assert "Not shown here" not in text
+    assert "“a cat”" in text
+    assert "place 7" in text
+
+
+def test_what_was_not_measured_is_named_with_the_reason(page):
+    text = Page(page()).text
+    assert "Not shown here" in text
+    assert "Class by class evaluate did not measure it" in text
+    assert "A second opinion evaluate did not measure it" in text
+    for name in ("How sure it is, and how often right", "By image size", "Nearest neighbours"):
+        assert name not in text
+
+
+def test_of_many_classes_the_worst_are_open_and_the_rest_folded(page):
+    rows = [{**DETAILS["per_class"][0], "class": f"kind {i}", "final": i / 30} for i in range(30)]
+    source = page(whole(per_class=rows))
+    assert "The other 10 classes" in source
+    folded = source[source.index("The other 10 classes") :]
+    assert "kind 20" in folded[: folded.index("</details>")]
+    assert "kind 19</td>" not in folded[: folded.index("</details>")]
+
+
+def test_one_class_is_not_classified(page):
+    why = "the set has one class, 'cat': any answer would be right"
+    target = scores(0.4, 0.6, 0.16, 0.24, labels=False)
+    target |= {"classes": 1, "chance": 1.0, "details": {"omitted": {"classification": why}}}
+    text = Page(page({"target": target, "general": {}}, [("cat", None, None)] * 3)).text
+    assert f"Confusions {why}" in text
+    assert f"Class by class {why}" in text
+    assert "finds the right caption first for 60 %" in text
+    assert "guessing would" not in text
+    assert "General sets there is none" in text
+
+
+def test_a_median_rank_is_no_share(page):
+    target = scores(0.4, 0.6, 0.16, 0.24)
+    name = "text_to_image_median_rank"
+    target["base"][name], target["final"][name] = 5.0, 2.0
+    target["gain"] = {**target["gain"], name: {"value": -3.0, "low": -4.0, "high": -1.5}}
+    source = page({"target": target, "general": {}})
+    assert "Text → image, median rank 5 2 −3 places [−4, −1.5]" in Page(source).text
+    assert '<td class="gain"><b>−3\xa0places' in source
+
+
+def test_charts_stand_alone_too_under_names_of_our_own(tmp_path):
+    draw_pictures(tmp_path, 3)
+    results = {**whole(), "general": {HOSTILE: RESULTS["general"]["base_slice"]}}
+    figures = built(tmp_path, results).figures
+    assert set(figures) == {
+        *(f"target_{what}" for what in ("before_after", "recall_1", "recall_2")),
+        *("target_classes", "target_reliability", "curve", "confusion"),
+        *(f"general_1_{what}" for what in ("before_after", "recall_1", "recall_2")),
+        *("training_1", "training_2", "training_3", "pictures_1", "pictures_2"),
+    }
+
+
+def test_the_page_has_one_place_for_the_facts_of_a_run(page):
+    source = page()
+    assert "stand in the copy of this page" in Page(source).text
+    told = Page(with_run(source, {"commit": HOSTILE})).text
+    assert f"This run commit {HOSTILE}" in told
+    assert "stand in the copy of this page" not in told
 
 
 def test_no_difference_is_said_where_the_interval_contains_zero(page):

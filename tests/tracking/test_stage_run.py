@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from toy_tree import Numbers, Toy, by_role
 
@@ -100,6 +101,30 @@ def test_a_folder_is_logged_with_all_it_holds(here: Toy, tmp_path: Path) -> None
         run.artifact(tmp_path / "docs/inner/a.html", "pages")
     assert here.download(run.run_id, "docs/inner/a.html").read_text() == "a"
     assert here.download(run.run_id, "pages/a.html").read_text() == "a"
+
+
+def test_a_table_is_one_that_mlflow_loads(here: Toy) -> None:
+    frame = pd.DataFrame({"image": ["a.png", "b.png"], "label": ["cat", None], "rank": [1, 2]})
+    with tracking.stage_run("evaluate", Numbers(seed=0)) as run:
+        run.table(frame, "predictions.json")
+        run.table(frame[:1], "few.json")
+    client = here.client()
+    experiment = client.get_run(run.run_id).info.experiment_id
+    loaded = client.load_table(experiment, "predictions.json", run_ids=[run.run_id])
+    assert loaded["image"].to_list() == ["a.png", "b.png"]
+    assert loaded["label"].isna().to_list() == [False, True]
+    assert len(client.load_table(experiment, "few.json", run_ids=[run.run_id])) == 1
+
+
+def test_a_stage_can_tell_which_run_it_is(here: Toy) -> None:
+    with tracking.stage_run("evaluate", Numbers(seed=0)) as run:
+        facts = dict(run.facts)
+    receipt = here.receipt("evaluate")
+    assert facts["MLflow run"] == receipt["run_id"]
+    assert facts["tracking store"] == receipt["tracking_uri"]
+    assert facts["started"] == receipt["started"]
+    assert facts["commit"].startswith(receipt["commit"] or "none")
+    assert "link" not in facts  # of a file nobody can follow one
 
 
 def test_an_error_is_a_tag_and_passes_unchanged(here: Toy) -> None:
