@@ -184,8 +184,8 @@ def test_captions_labels_names_and_settings_are_text_only(page):
 def test_a_picture_that_has_gone_is_said_to_be_missing(page):
     whole = page()
     gone = page(places={key: {} for key in ["target", *RESULTS["general"]]})
-    # Five of changes and confusions; of the texts' searches three, and two with their own after them;
-    # of each picture's search itself.
+    # Five of changes and confusions; of searches by text three, and two with their own after them;
+    # of those by picture itself.
     assert whole.count("data:image/jpeg") == 5 + (3 + 3) + 2
     assert gone.count("data:image/jpeg") == 0
     assert "no picture" in gone
@@ -323,7 +323,7 @@ def test_one_class_is_not_classified(page):
     assert f"Confusions {why}" in text
     assert f"Class by class {why}" in text
     assert "finds the right caption first for 60 %" in text
-    assert "guessing would" not in text
+    assert "guessing would name" not in text
     assert "General sets there is none" in text
 
 
