@@ -80,6 +80,9 @@ _ON_WHITE = {
 }
 """The page's light colours (templates/report.css), for a chart that stands alone."""
 
+_RIM = 16
+"""Pixels around it."""
+
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
@@ -101,15 +104,19 @@ def standalone(chart: Chart) -> str:
             for variable, colour in _ON_WHITE.items():
                 value = value.replace(f"var({variable})", colour)  # noqa: PLW2901
             element.set(key, value)
-    _, _, width, height = root.attrib["viewBox"].split()
+    *_, width, height = (float(number) for number in root.attrib["viewBox"].split())
+    # Labels at the ends of an axis stick out, which a page shows and a file would cut.
+    box = (f"{-_RIM:g}", f"{-_RIM:g}", f"{width + 2 * _RIM:g}", f"{height + 2 * _RIM:g}")
+    area = dict(zip(("x", "y", "width", "height"), box, strict=True))
     title = ET.Element("title")
     title.text = chart.title
-    ground = ET.Element("rect", {"width": width, "height": height, "fill": "#ffffff"})
+    ground = ET.Element("rect", {**area, "fill": _ON_WHITE["--paper"]})
     root[:0] = [title, ground]
     del root.attrib["aria-hidden"]
     root.set("xmlns", _SVG.strip("{}"))
-    root.set("width", width)
-    root.set("height", height)
+    root.set("viewBox", " ".join(box))
+    root.set("width", area["width"])
+    root.set("height", area["height"])
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
