@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-Matrix = np.ndarray[Any, np.dtype[np.float32]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Integers = np.ndarray[Any, np.dtype[np.int64]]
+from pipeline.evaluation.exact import Floats, Grid, Integers, Matrix
 
 FIRST = 5
 """Answers shown of each query."""
@@ -21,9 +19,6 @@ EACH = 3
 """Queries of each direction that are answered rightly, and as many that are not."""
 BLOCK = 2**22
 """Scores in memory at once."""
-GRID = 2.0**26
-"""Steps in a unit, on which vectors of at most unit length are put: each sum of a product is then
-exact in float64, so that equal vectors score the same wherever they stand."""
 
 COLUMNS = ("direction", "query", "own", "best", "rank", "item", "cosine", "right")
 
@@ -53,11 +48,11 @@ def top(queries: Matrix, items: Matrix, k: int) -> tuple[Integers, Floats]:
     Equal ones stand by position; k is at most M. Vectors have unit length.
     """
     k = min(k, len(items))
-    item_MD = _on_grid(items)
+    query_grid, item_MD = Grid(queries), Grid(items)[:]
     step = max(1, BLOCK // max(len(items), 1))
     indices, cosines = [np.empty((0, k), np.int64)], [np.empty((0, k))]
     for start in range(0, len(queries), step):
-        scores_QM = _on_grid(queries[start : start + step]) @ item_MD.T
+        scores_QM = query_grid[start : start + step] @ item_MD.T
         order = torch.argsort(scores_QM, dim=1, descending=True, stable=True)[:, :k]
         indices.append(order.numpy())
         cosines.append(torch.gather(scores_QM, 1, order).numpy())
@@ -142,7 +137,3 @@ def _nearest(searched: Searched, query: int, items: set[int]) -> int:
     own = np.array(sorted(items))
     indices, _ = top(searched.queries[query : query + 1], searched.items[own], 1)
     return int(own[indices[0, 0]])
-
-
-def _on_grid(vectors: Matrix) -> torch.Tensor:
-    return torch.from_numpy(vectors.astype(np.float64)).mul_(GRID).round_().div_(GRID)

@@ -10,7 +10,8 @@ All of it may be absent: then there is nothing to show, and `left_out` says why.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pipeline.reporting.comparison import ACCURACY, Comparison, Outcome
+from pipeline.evaluation.headline import ACCURACY
+from pipeline.reporting.comparison import Comparison, Outcome
 
 PROBES = {
     "knn": ("Nearest neighbours", "each picture takes the label of its nearest training pictures"),

@@ -98,17 +98,27 @@ def _first_pass(
     """All embeddings B×D, as a leaf that asks for a gradient where one can go further."""
     if not len(batches):
         raise TrainingError("no micro-batches: each process needs at least one image and one text")
-    parts, generators, trains = [], [], False
-    for number in range(len(batches)):
-        generators.append(_generators(device))
+    # What stays of a micro-batch lies where the next one's memory is not: each few bytes left in
+    # what a batch gives back would keep the next from using it whole, and the process would grow.
+    generators = [_generators(device) for _ in batches]
+    whole_BD, trains = torch.empty(0), False
+    rows: list[int] = []
+    for number, batch in enumerate(batches):
+        _keep(generators[number], _generators(device))
         # Only a graph tells whether embeddings need a gradient: the first is built, and dropped.
         with torch.set_grad_enabled(number == 0):
-            part = embed(batches[number])
+            part = embed(batch)
+        start = sum(rows)
+        if start + len(part) > len(whole_BD):
+            room = part.new_empty(start + len(part) * (len(batches) - number), *part.shape[1:])
+            if start:
+                room[:start] = whole_BD[:start]
+            whole_BD = room
+        whole_BD[start : start + len(part)] = part.detach()
         trains = trains or part.requires_grad
-        parts.append(part.detach())
+        rows.append(len(part))
         del part
-    side = _Side([len(part) for part in parts], generators)
-    return torch.cat(parts).requires_grad_(trains), side
+    return whole_BD[: sum(rows)].requires_grad_(trains), _Side(rows, generators)
 
 
 def _second_pass(
@@ -129,6 +139,12 @@ def _second_pass(
 def _generators(device: torch.device) -> _Generators:
     gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return _Generators(torch.get_rng_state(), gpu)
+
+
+def _keep(place: _Generators, states: _Generators) -> None:
+    place.cpu.copy_(states.cpu)
+    if place.gpu is not None and states.gpu is not None:
+        place.gpu.copy_(states.gpu)
 
 
 def _set_generators(states: _Generators, device: torch.device) -> None:
