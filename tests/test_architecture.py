@@ -48,9 +48,10 @@ def test_a_stage_is_wiring_only(stage: str) -> None:
     assert not [node for node in ast.walk(main) if isinstance(node, loops)]
 
 
-def test_gradients_flow_in_the_loop_and_the_gradient_cache_alone() -> None:
+def test_gradients_flow_in_the_loop_the_gradient_cache_and_the_loss_in_blocks_alone() -> None:
     found = [f for f in FILES if ".backward(" in f.read_text()]
-    allowed = ["pipeline/training/finetune.py", "pipeline/training/gradcache.py"]
+    named = ("distributed", "finetune", "gradcache")
+    allowed = [f"pipeline/training/{name}.py" for name in named]
     assert [f.relative_to(ROOT).as_posix() for f in found] == allowed
 
 
