@@ -201,7 +201,7 @@ def _show(architecture: str, found: dict[str, Any]) -> None:
 
 def saved(architecture: str, folder: Path) -> Clip:
     """A model with random weights, in a folder as the stages load it."""
-    config = MODELS[architecture]
+    config = MODELS.get(architecture)
     path = Path(config) if config else folder.parent / f"{architecture}.json"
     if config is None:
         path.write_text(json.dumps(clip_model.known(architecture)[0]))

@@ -8,6 +8,7 @@ that goes on after a stop would meet others than one that was not stopped, and r
 Validation is computed by the plain model, as it will be used.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,7 +57,10 @@ def need(device: torch.device) -> None:
     from torch._inductor.utils import fresh_cache  # noqa: PLC0415 - seconds
 
     try:
-        with fresh_cache():  # what an earlier machine compiled says nothing of this one
+        # What an earlier machine compiled says nothing of this one; what torch finds outdated in
+        # itself as it loads its compiler is no reason not to compile.
+        with fresh_cache(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
             torch.compile(_small, dynamic=False)(torch.ones(8, device=device))
     except Exception as error:  # of the compiler, of Triton, of a missing header: each its own
         said = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
