@@ -33,14 +33,27 @@ def cropped(places, device=CPU, **change):
     "change", [{}, {"interpolation": "bilinear"}, {"resize_mode": "squash"}, {"size": (64, 64)}]
 )
 def test_crops_are_openclips_but_for_a_level(tmp_path, device, change):
+    for difference in differences(tmp_path, device, subsampling=0, **change):
+        assert difference.mean() < 0.5
+        assert (difference > 2).mean() < 0.01
+
+
+@pytest.mark.gpu
+def test_a_gpu_spreads_halved_chroma_otherwise(tmp_path):
+    for difference in differences(tmp_path, torch.device("cuda"), subsampling=2):
+        assert difference.mean() < 3
+
+
+def differences(folder, device, *, subsampling, **change):
     sizes = [(640, 480), (333, 517), (224, 224), (100, 80), (1999, 1001)]
-    places = [saved(tmp_path, scene(*size), f"{i}.jpg", quality=95) for i, size in enumerate(sizes)]
+    places = [
+        saved(folder, scene(*size), f"{i}.jpg", quality=95, subsampling=subsampling)
+        for i, size in enumerate(sizes)
+    ]
     found = cropped(places, device, **change).cpu().numpy().astype(int)
     for place, ours in zip(places, found, strict=True):
         theirs, _ = both(place, configured(**change))
-        difference = np.abs(theirs - ours)
-        assert difference.mean() < 0.5
-        assert (difference > 2).mean() < 0.01
+        yield np.abs(theirs - ours)
 
 
 def test_what_a_gpu_would_read_otherwise_is_decoded_here(tmp_path):
