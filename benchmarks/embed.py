@@ -230,6 +230,15 @@ class Pictures(Dataset[torch.Tensor]):
         return tensor
 
 
+def spread(pictures: int, *, workers: int, most: int) -> int:
+    """The batch of a loader, `most` or fewer, such that each of its processes makes four or more.
+
+    A process makes whole batches: with fewer batches than processes some have nothing to do, and
+    with as many none works ahead.
+    """
+    return max(min(most, pictures // (4 * workers)), 1)
+
+
 def _plain(
     clip: Clip, source: Path, part: pd.DataFrame
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:

@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.embed import Pictures, asked, make, saved
+from benchmarks.embed import Pictures, asked, make, saved, spread
 from pipeline.clip import device as devices
 from pipeline.clip import work
 from pipeline.clip.model import Clip
@@ -142,7 +142,7 @@ def plain(clip: Clip, source: Path, pairs: pd.DataFrame) -> float:
     model: Any = clip.model.to("cuda").eval()
     loader = DataLoader(
         Pictures(clip, source, pairs["file"].tolist()),
-        batch_size=BATCH,
+        batch_size=spread(len(pairs), workers=devices.cores(), most=BATCH),
         num_workers=devices.cores(),
         pin_memory=True,
     )

@@ -15,6 +15,9 @@ TFLOP/s     forward and backward of each trainer's own tokens, as torch's flop c
 bottleneck  each part of a batch timed alone (train_gpu_parts.py): pictures, if making them takes
             longer than all else, which runs beside it; otherwise the longest of the other parts.
 
+An epoch of few batches is against OpenCLIP's trainer: each of its processes makes whole batches, so
+with no more batches than processes none of them works ahead of the GPU.
+
 Goal: in the later epoch at least as many pairs a second as OpenCLIP's. `make bench NAME=train_gpu`,
 on a machine with a GPU. What to measure, else all, which takes an hour or more:
 CLIPTUNE_BENCH_MODELS (ViT-B-32,ViT-B-16,ViT-L-14), CLIPTUNE_BENCH_BATCHES (1024,4096,16384),

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.embed import Pictures
+from benchmarks.embed import Pictures, spread
 from benchmarks.train_sides import THEIRS
 from pipeline.clip import device as devices
 from pipeline.clip import model as clip_model
@@ -269,7 +269,8 @@ def _pictures(
     some = train.iloc[:LOOKED_AT]
     scale = batch / len(some)
     loader = DataLoader(
-        Pictures(clip, source, some["file"].tolist()), batch_size=min(256, len(some)),
+        Pictures(clip, source, some["file"].tolist()),
+        batch_size=spread(len(some), workers=devices.cores(), most=256),
         num_workers=devices.cores(), pin_memory=device.type == "cuda",
     )  # fmt: skip
     began = time.perf_counter()

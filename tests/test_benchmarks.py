@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import train, train_gpu, train_gpu_parts, train_sides
+from benchmarks import embed, train, train_gpu, train_gpu_parts, train_sides
 from pipeline.clip.losses import positives
 from pipeline.params import Params
 from tests.small import vit
@@ -172,6 +172,16 @@ def test_processes_are_as_many_as_shared_memory_holds_two_batches_of(
     free: int, workers: int
 ) -> None:
     assert train_gpu.workers_for(16, batch_bytes=10, free=free) == workers
+
+
+@pytest.mark.parametrize(
+    ("pictures", "workers", "batch"),
+    [(2048, 16, 32), (16384, 16, 256), (10**6, 16, 256), (3, 2, 1)],
+)
+def test_each_process_of_a_loader_has_batches_to_make(
+    pictures: int, workers: int, batch: int
+) -> None:
+    assert embed.spread(pictures, workers=workers, most=256) == batch
 
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
