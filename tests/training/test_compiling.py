@@ -24,6 +24,7 @@ __all__ = ["stoppable"]
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_blocks_are_compiled_and_plain_again() -> None:
     model = vit(blocks=2)
     blocks = [*model.visual.transformer.resblocks, *model.transformer.resblocks]
