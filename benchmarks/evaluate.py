@@ -87,7 +87,7 @@ def child(images: int) -> None:
     began = time.perf_counter()
     metrics = scored(embedded, data).metrics
     between = time.perf_counter()
-    paired_gains(metrics, metrics, seed=0, **BOOTSTRAP)  # type: ignore[arg-type]
+    paired_gains(metrics, [metrics], seed=0, **BOOTSTRAP)  # type: ignore[arg-type]
     ended = time.perf_counter()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     given = embedded.images.nbytes + embedded.texts.nbytes

@@ -4,7 +4,7 @@ Shapes: N items, B a batch of them, D width of an embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -14,8 +14,12 @@ from tqdm import tqdm
 
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
+from pipeline.clip.towers import read_lengths, shortened
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
+
+SORTED = 64
+"""Batches of texts among which those of like lengths are sought."""
 
 
 def embed_images(
@@ -33,11 +37,13 @@ def embed_images(
     """
     model = clip.model.eval()
     parts = []
-    with torch.no_grad():
-        for number, part in enumerate(_batches(image_ids, batch_size, "images")):
-            crops.expect(image_ids[number * batch_size : (number + 2) * batch_size])
+    with torch.no_grad(), _bar(len(image_ids), "images") as bar:
+        for start in range(0, len(image_ids), batch_size):
+            crops.expect(image_ids[start : start + 2 * batch_size])
+            part = image_ids[start : start + batch_size]
             pixels = clip.pixels(crops.batch(part).to(device))
             parts.append(_unit(model.encode_image(pixels)))  # type: ignore[operator]
+            bar.update(len(part))
     crops.expect(())
     return _join(parts)
 
@@ -45,14 +51,30 @@ def embed_images(
 def embed_texts(
     clip: Clip, texts: Sequence[str], *, batch_size: int, device: torch.device
 ) -> Matrix:
-    """N texts → N×D fp32, each of unit length."""
+    """N texts → N×D fp32, each of unit length.
+
+    Texts of like lengths share a batch, and the tower reads no further than the longest of them.
+    """
     model = clip.model.eval()
-    parts = []
-    with torch.no_grad():
-        for part in _batches(texts, batch_size, "texts"):
-            tokens = clip.tokenizer(list(part)).to(device)
-            parts.append(_unit(model.encode_text(tokens)))  # type: ignore[operator]
-    return _join(parts)
+    rows, parts = [], []
+    with torch.no_grad(), _bar(len(texts), "texts") as bar:
+        for some, tokens in _alike(clip, texts, batch_size):
+            tower = shortened(model, tokens.shape[1])
+            parts.append(_unit(tower.encode_text(tokens.to(device))))  # type: ignore[operator]
+            rows.append(some)
+            bar.update(len(some))
+    found = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
+    found[torch.cat(rows).numpy()] = _join(parts)
+    return found
+
+
+def _alike(clip: Clip, texts: Sequence[str], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of up to `size` texts and their tokens, cut to what the tower reads of the longest."""
+    for start in range(0, len(texts), size * SORTED):
+        tokens = clip.tokenizer(list(texts[start : start + size * SORTED]))
+        lengths = read_lengths(clip.model, tokens)
+        for rows in torch.split(torch.argsort(lengths, stable=True), size):
+            yield rows + start, tokens[rows, : int(lengths[rows].max())]
 
 
 def truncated(clip: Clip, texts: Sequence[str], *, batch_size: int) -> int:
@@ -71,15 +93,8 @@ def truncated(clip: Clip, texts: Sequence[str], *, batch_size: int) -> int:
     return cut
 
 
-def _batches(items: Sequence[str], size: int, unit: str) -> Iterator[Sequence[str]]:
-    starts = range(0, len(items), size)
-    with tqdm(
-        total=len(items), desc="embed", unit=f" {unit}", leave=False, delay=2, disable=None
-    ) as bar:
-        for start in starts:
-            part = items[start : start + size]
-            yield part
-            bar.update(len(part))
+def _bar(total: int, unit: str) -> "tqdm[NoReturn]":
+    return tqdm(total=total, desc="embed", unit=f" {unit}", leave=False, delay=2, disable=None)
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ once, and each resample goes along them.
 Shapes: N images, Q queries, B resamples, C classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,37 +67,48 @@ def paired_gain(
     Both are resampled together, by image: what one picture's captions share is kept together
     (Efron & Tibshirani 1993, ch. 13).
     """
-    gains = paired_gains(
-        {"": base}, {"": finetuned}, resamples=resamples, confidence=confidence, seed=seed
+    (gains,) = paired_gains(
+        {"": base}, [{"": finetuned}], resamples=resamples, confidence=confidence, seed=seed
     )
     return gains[""]
 
 
 def paired_gains(
     base: Mapping[str, Statistic],
-    finetuned: Mapping[str, Statistic],
+    models: Sequence[Mapping[str, Statistic]],
     *,
     resamples: int,
     confidence: float,
     seed: int,
-) -> dict[str, dict[str, float]]:
-    """`paired_gain` of each metric by name; those with as many images share their resamples."""
+) -> list[dict[str, dict[str, float]]]:
+    """`paired_gain` of each model in each metric by name.
+
+    Metrics of as many images share their resamples, and all models what the base makes of them.
+    """
     by_images: dict[int, list[str]] = {}
     for name, metric in base.items():
         by_images.setdefault(_images(metric), []).append(name)
-    tail = (1 - confidence) / 2
-    gains = {}
+    found: list[dict[str, list[Floats]]] = [{name: [] for name in base} for _ in models]
     for images, names in by_images.items():
-        differences: dict[str, list[Floats]] = {name: [] for name in names}
         for weights_BN in _resamples(images, resamples, seed=seed):
             for name in names:
-                after, before = (_weighted(m[name], weights_BN) for m in (finetuned, base))
-                differences[name].append(after - before)
-        for name in names:
-            low, high = np.quantile(np.concatenate(differences[name]), [tail, 1 - tail])
-            gain = value(finetuned[name]) - value(base[name])
-            gains[name] = {"value": gain, "low": float(low), "high": float(high)}
-    return {name: gains[name] for name in base}
+                before = _weighted(base[name], weights_BN)
+                for model, differences in zip(models, found, strict=True):
+                    differences[name].append(_weighted(model[name], weights_BN) - before)
+    tail = (1 - confidence) / 2
+    tails = [tail, 1 - tail]
+    return [
+        {
+            name: _gain(np.concatenate(some), value(model[name]) - value(base[name]), tails)
+            for name, some in differences.items()
+        }
+        for model, differences in zip(models, found, strict=True)
+    ]
+
+
+def _gain(differences: Floats, gain: float, tails: list[float]) -> dict[str, float]:
+    low, high = np.quantile(differences, tails)
+    return {"value": gain, "low": float(low), "high": float(high)}
 
 
 def _resamples(images: int, resamples: int, *, seed: int) -> Iterator[Floats]:

@@ -13,8 +13,8 @@ from pipeline.data.places import Places
 from pipeline.evaluation import prompts, sets
 from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import HEADLINES, headline
-from pipeline.evaluation.interpolate import Choice, Point, between, choose
-from pipeline.evaluation.score import METRICS, Scored, score
+from pipeline.evaluation.interpolate import Choice, Point, alike, between, choose
+from pipeline.evaluation.score import METRICS, NOTHING, Known, Scored, embedded, scored
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams, ModelParams
 
@@ -44,13 +44,14 @@ class Evaluation(NamedTuple):
     final: Clip
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Measured:
-    """A set, its crops, and what models made of it, by their alpha."""
+    """A set, its crops, what models made of it by their alpha, and what all embed alike."""
 
     data: EvalSet
     crops: Crops
     scored: dict[float, Scored]
+    known: Known = NOTHING
 
 
 def evaluate(
@@ -77,13 +78,19 @@ def evaluate(
     after = load_folder(finetuned)
     for clip in (before, after):
         clip.model.to(device)
+    same = alike(before, after)
 
     def measured(data: EvalSet) -> _Measured:
         return _Measured(data, Crops(before, data.places), {})
 
     def measure(one: _Measured, clip: Clip, alpha: float) -> None:
         if alpha not in one.scored:
-            one.scored[alpha] = score(clip, one.data, one.crops, params, device=device)
+            found = embedded(clip, one.data, one.crops, params, device=device, known=one.known)
+            one.scored[alpha] = scored(found, one.data, device=device)
+            one.known = Known(
+                found.images if same.images else None,
+                *((found.texts, found.weights) if same.texts else (None, None)),
+            )
 
     val, test = (
         measured(sets.target(clean, source, packed=packed, split=split))
@@ -163,16 +170,15 @@ def _curve(measured: dict[str, _Measured]) -> pd.DataFrame:
 def _compare(one: _Measured, alpha: float, *, params: EvaluateParams, seed: int) -> dict[str, Any]:
     classes = one.data.classes
     base, finetuned, final = (one.scored[at] for at in (0.0, 1.0, alpha))
-
-    def gains(model: Scored) -> dict[str, dict[str, float]]:
-        return paired_gains(
-            base.metrics,
-            model.metrics,
-            resamples=params.bootstrap,
-            confidence=params.confidence,
-            seed=seed,
-        )
-
+    models = {1.0: finetuned, alpha: final}
+    found = paired_gains(
+        base.metrics,
+        [model.metrics for model in models.values()],
+        resamples=params.bootstrap,
+        confidence=params.confidence,
+        seed=seed,
+    )
+    gains = dict(zip(models, found, strict=True))
     return {
         "images": len(base.said),
         "captions": len(one.data.pairs),
@@ -181,8 +187,8 @@ def _compare(one: _Measured, alpha: float, *, params: EvaluateParams, seed: int)
         "base": _values(base),
         "finetuned": _values(finetuned),
         "final": _values(final),
-        "gain": gains(final),
-        "gain_finetuned": gains(finetuned),
+        "gain": gains[alpha],
+        "gain_finetuned": gains[1.0],
         "details": {"base": base.details, "final": final.details},
     }
 

@@ -9,13 +9,22 @@ al. 2022). The point is chosen on the validation split, never on test.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, lerp
 
 from pipeline.clip.model import Clip
 from pipeline.errors import ModelError
 
 State = Mapping[str, Tensor]
+
+
+class Alike(NamedTuple):
+    """Whether two models embed images alike, and texts."""
+
+    images: bool
+    texts: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,18 @@ def between(base: Clip, finetuned: Clip, alpha: float) -> Clip:
     model = copy.deepcopy(finetuned.model)
     model.load_state_dict(mixed(*ends, alpha))
     return replace(finetuned, model=model, fingerprint="")
+
+
+def alike(base: Clip, finetuned: Clip) -> Alike:
+    """Which towers of the two, of one shape, have the same weights bit for bit.
+
+    Whatever `between` makes of such a tower is that tower, so its embeddings are known.
+    """
+    start, end = (clip.model.state_dict() for clip in (base, finetuned))
+    differing = [name for name, value in end.items() if not torch.equal(start[name], value)]
+    image = [name for name in differing if name.startswith("visual.")]
+    scales = {"logit_scale", "logit_bias"} & set(differing)
+    return Alike(images=not image, texts=len(differing) == len(image) + len(scales))
 
 
 def mixed(start: State, end: State, alpha: float) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from pipeline.errors import ModelError
 from pipeline.evaluation import classes, prompts, retrieval, top, zeroshot
 from pipeline.evaluation.bootstrap import Median, Metric, Statistic
 from pipeline.evaluation.calibration import calibration
-from pipeline.evaluation.exact import CPU, Floats, Integers, Matrix, finite
+from pipeline.evaluation.exact import CPU, Integers, Matrix, finite
 from pipeline.evaluation.ranks import pair_ranks
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams
@@ -69,6 +69,17 @@ class Embedded(NamedTuple):
     scale: float
 
 
+class Known(NamedTuple):
+    """What is known of an `Embedded` before anything is embedded, in its shapes; None: nothing."""
+
+    images: Matrix | None = None
+    texts: Matrix | None = None
+    weights: Matrix | None = None
+
+
+NOTHING = Known()
+
+
 def score(
     clip: Clip,
     data: EvalSet,
@@ -91,25 +102,26 @@ def embedded(
     params: EvaluateParams,
     *,
     device: torch.device,
+    known: Known = NOTHING,
 ) -> Embedded:
-    """Embed a set's images, its captions and its classes' prompts."""
+    """Embed what is not `known` of a set's images, its captions and its classes' prompts."""
     clip.model.to(device)
     size = params.batch_size
 
     def embed(texts: list[str]) -> Matrix:
         return embed_texts(clip, texts, batch_size=size, device=device)
 
-    weights = None
-    if _unclassified(data) is None:
+    images, texts, weights = known
+    if weights is None and _unclassified(data) is None:
         asked = prompts.templates(params.templates)
         weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=params.synonyms)
-    ids = np.unique(data.pairs["image_id"].to_numpy(dtype=object))
-    return Embedded(
-        embed_images(clip, crops, list(ids), batch_size=size, device=device),
-        embed(retrieval.distinct_texts(data.pairs["caption"].tolist()).distinct),
-        weights,
-        float(clip.model.logit_scale.detach().exp()),  # type: ignore[operator]
-    )
+    if images is None:
+        ids = np.unique(data.pairs["image_id"].to_numpy(dtype=object))
+        images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
+    if texts is None:
+        texts = embed(retrieval.distinct_texts(data.pairs["caption"].tolist()).distinct)
+    scale = float(clip.model.logit_scale.detach().exp())  # type: ignore[operator]
+    return Embedded(images, texts, weights, scale)
 
 
 def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Scored:
@@ -140,12 +152,11 @@ def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Sco
     if why is not None or found.weights is None:
         details["omitted"]["classification"] = why
     else:
-        best, cosine = zeroshot.predictions(found.images, found.weights)
-        said = said.assign(label=[data.classes[c] for c in best], score=cosine)
         actual = _actual(data, list(ids))
-        metrics |= _classification(found.images, found.weights, actual)
-        sure = zeroshot.confidences(found.images, found.weights, scale=found.scale)
-        details |= _detailed(sure, best, actual, data.classes)
+        told = zeroshot.answers(found.images, found.weights, actual=actual, scale=found.scale)
+        said = said.assign(label=[data.classes[c] for c in told.best], score=told.cosine)
+        metrics |= _classification(told, actual, classes=len(data.classes))
+        details |= _detailed(told, actual, data.classes)
         if "top5" not in metrics:
             details["omitted"]["top5"] = (
                 f"of {len(data.classes)} classes any answer is among the best 5"
@@ -193,26 +204,24 @@ def _actual(data: EvalSet, ids: list[Any]) -> Integers:
     return found
 
 
-def _classification(images: Matrix, weights: Matrix, actual: Integers) -> dict[str, Metric]:
+def _classification(told: zeroshot.Answers, actual: Integers, *, classes: int) -> dict[str, Metric]:
     """Top-1, top-5 and mean per class, over the images that have a label."""
     known = actual >= 0
-    ranks = zeroshot.ranks(images[known], weights, actual[known])
+    ranks = told.rank[known]
     ones = np.ones(len(ranks))
     groups = np.unique(actual[known], return_inverse=True)[1]
     top1 = (ranks <= 1).astype(float)
     metrics = {"top1": Metric(top1, ones), "mean_per_class": Metric(top1, ones, groups)}
-    if len(weights) > 5:
+    if classes > 5:
         metrics["top5"] = Metric((ranks <= 5).astype(float), ones)
     return metrics
 
 
-def _detailed(
-    confidence: Floats, best: Integers, actual: Integers, names: list[str]
-) -> dict[str, Any]:
+def _detailed(told: zeroshot.Answers, actual: Integers, names: list[str]) -> dict[str, Any]:
     """What is told of a classification beside its metrics, over the images that have a label."""
     known = actual >= 0
-    actual, best = actual[known], best[known]
-    calibrated = calibration(confidence[known], best == actual)
+    actual, best = actual[known], told.best[known]
+    calibrated = calibration(told.confidence[known], best == actual)
     return {
         "labelled": len(actual),
         "chance": 1 / len(names),

@@ -7,6 +7,7 @@ Shapes: N images, C classes, D width of an embedding; K rows and C scores of a b
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,22 @@ from pipeline.evaluation.exact import Floats, Integers, Matrix, products
 
 PROMPTS = 8192
 """Embedded at once, or those of one class."""
+
+
+class Answers(NamedTuple):
+    """Of N images.
+
+    Attributes:
+        best: the class that is nearest, N.
+        cosine: of the image and that class, N.
+        confidence: the share that class has of a softmax over all, N.
+        rank: of the image's own class, 1 the best; 0 for an image without a class, N.
+    """
+
+    best: Integers
+    cosine: Matrix
+    confidence: Floats
+    rank: Integers
 
 
 def class_weights(
@@ -50,30 +67,25 @@ def _weights(
     return weights
 
 
-def ranks(images: Matrix, weights: Matrix, actual: Integers) -> Integers:
-    """Rank of each image's own class, 1 the best; equal scores rank by position: N."""
-    found, done = [], 0
+def answers(images: Matrix, weights: Matrix, *, actual: Integers, scale: float) -> Answers:
+    """What a model answers for each of N images among C classes, each product taken once.
+
+    `actual`: N, the class of an image, or −1; `scale`: what the model multiplies cosines by.
+    Equal scores rank by position.
+    """
+    blocks, done = [], 0
     for scores_KC in products(images, weights):
-        found.append(_rank_of(scores_KC, actual[done : done + len(scores_KC)]))
+        blocks.append(_answers(scores_KC, actual[done : done + len(scores_KC)], scale))
         done += len(scores_KC)
-    return np.concatenate(found)
+    return Answers(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def predictions(images: Matrix, weights: Matrix) -> tuple[Integers, Matrix]:
-    """The best class of each image and its cosine: N, N."""
-    blocks = [(s.argmax(axis=1), s.max(axis=1)) for s in products(images, weights)]
-    best, cosine = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return best, cosine.astype(np.float32)
-
-
-def confidences(images: Matrix, weights: Matrix, *, scale: float) -> Floats:
-    """The share that each image's best class has of a softmax over `scale` times cosines: N."""
-    parts = [
-        1 / np.exp(scale * (scores_KC - scores_KC.max(axis=1, keepdims=True))).sum(axis=1)
-        for scores_KC in products(images, weights)
-    ]
-    found: Floats = np.concatenate(parts)
-    return found
+def _answers(scores_KC: Floats, actual: Integers, scale: float) -> Answers:
+    best = scores_KC.argmax(axis=1)
+    cosine = np.take_along_axis(scores_KC, best[:, None], axis=1)
+    confidence = 1 / np.exp(scale * (scores_KC - cosine)).sum(axis=1)
+    rank = np.where(actual >= 0, _rank_of(scores_KC, actual), 0)
+    return Answers(best, cosine[:, 0].astype(np.float32), confidence, rank)
 
 
 def _rank_of(scores_KC: Floats, actual: Integers) -> Integers:

@@ -134,3 +134,14 @@ def test_embeddings_are_of_unit_length_whatever_the_batch(tiny: Clip) -> None:
     parts = embed_texts(tiny, texts, batch_size=3, device=CPU)
     assert np.allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
     assert np.allclose(whole, parts, atol=1e-6)
+
+
+def test_a_text_among_others_of_its_length_is_what_it_is_alone(tiny: Clip) -> None:
+    """Cut to its end, and put where it was asked for."""
+    random = np.random.default_rng(0)
+    texts = [" ".join(["cat"] * int(n)) for n in random.permutation(9)]
+    found = embed_texts(tiny, texts, batch_size=2, device=CPU)
+    with torch.no_grad():
+        whole = tiny.model.encode_text(tiny.tokenizer(texts), normalize=True).numpy()  # type: ignore[operator]
+    assert np.allclose(found, whole, atol=1e-6)
+    assert not np.allclose(found[0], found[1], atol=1e-3)

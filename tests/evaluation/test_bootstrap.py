@@ -80,9 +80,11 @@ def test_metrics_share_their_resamples() -> None:
     one, other = ratio([0, 1, 0, 1, 1.0]), ratio([1, 1, 0, 1, 0.0])
     few = ratio([0, 1.0])
     asked = {"resamples": 100, "confidence": 0.8, "seed": 0}
-    together = paired_gains({"a": one, "b": few}, {"a": other, "b": few}, **asked)
+    base = {"a": one, "b": few}
+    together, same = paired_gains(base, [{"a": other, "b": few}, base], **asked)
     assert together["a"] == paired_gain(one, other, **asked)
     assert list(together) == ["a", "b"]
+    assert same["a"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

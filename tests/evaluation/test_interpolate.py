@@ -8,7 +8,7 @@ import torch
 from pipeline.clip import model as clip_model
 from pipeline.clip.model import Clip
 from pipeline.errors import ModelError
-from pipeline.evaluation.interpolate import Point, between, choose, forgetting, mixed
+from pipeline.evaluation.interpolate import Point, alike, between, choose, forgetting, mixed
 from tests.small import TEXT, VISION
 
 CONFIG: dict[str, Any] = {
@@ -34,6 +34,19 @@ def test_ends_are_the_models_given_and_the_middle_is_a_model_of_its_own(tmp_path
     for name, value in middle.items():
         assert torch.allclose(value, (ends[0][name] + ends[1][name]) / 2, atol=1e-6), name
         assert torch.equal(ends[1][name], before[name])
+
+
+def test_towers_that_a_training_left_alone_are_known(tmp_path: Path) -> None:
+    base = small(tmp_path, seed=0)
+    assert alike(base, small(tmp_path, seed=0)) == (True, True)
+    for name, expected in (
+        ("visual.proj", (False, True)),
+        ("token_embedding.weight", (True, False)),
+        ("logit_scale", (True, True)),
+    ):
+        finetuned = small(tmp_path, seed=0)
+        finetuned.model.get_parameter(name).data.view(-1)[0] += 1
+        assert alike(base, finetuned) == expected, name
 
 
 def test_models_of_two_shapes_are_refused_by_name(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ def test_a_class_is_the_normalised_mean_of_its_prompts() -> None:
 def test_ranks_and_predictions() -> None:
     weights = np.eye(3, dtype=np.float32)
     images = np.array([[0.9, 0.1, 0], [0.5, 0.4, 0.3], [0.2, 0.2, 0.2]], np.float32)
-    assert zeroshot.ranks(images, weights, np.array([0, 2, 1])).tolist() == [1, 3, 2]
-    best, score = zeroshot.predictions(images, weights)
-    assert best.tolist() == [0, 0, 0]
-    assert score == pytest.approx([0.9, 0.5, 0.2])
+    found = zeroshot.answers(images, weights, actual=np.array([0, 2, 1]), scale=1)
+    assert found.rank.tolist() == [1, 3, 2]
+    assert found.best.tolist() == [0, 0, 0]
+    assert found.cosine == pytest.approx([0.9, 0.5, 0.2])
 
 
 def test_a_synonym_is_a_name_like_the_others() -> None:
@@ -45,5 +45,8 @@ def test_weights_are_the_same_however_many_prompts_are_embedded_at_once(
 
 def test_confidence_is_a_softmax_over_the_classes() -> None:
     images = np.array([[1.0, 0], [0.6, 0.8]], np.float32)
-    found = zeroshot.confidences(images, np.eye(2, dtype=np.float32), scale=10)
-    assert found == pytest.approx([1 / (1 + np.exp(-10)), 1 / (1 + np.exp(-2))], abs=1e-6)
+    weights = np.eye(2, dtype=np.float32)
+    found = zeroshot.answers(images, weights, actual=np.array([0, -1]), scale=10)
+    expected = [1 / (1 + np.exp(-10)), 1 / (1 + np.exp(-2))]
+    assert found.confidence == pytest.approx(expected, abs=1e-6)
+    assert found.rank.tolist() == [1, 0]  # an image without a class has no rank
