@@ -168,7 +168,7 @@ class EvaluateParams(Section):
     general: str
     alphas: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     max_forgetting: Annotated[float, Field(ge=0, le=100)] | None
-    batch_size: Positive
+    batch_size: Literal["auto"] | Positive
     bootstrap: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
 

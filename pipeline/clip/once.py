@@ -21,7 +21,7 @@ from pipeline.clip import fill, heads, sizes, work
 from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.model import Clip
 from pipeline.clip.progress import Progress
-from pipeline.clip.towers import Precision, Towers
+from pipeline.clip.towers import Precision, Towers, batch_for
 from pipeline.data.places import Places
 from pipeline.errors import DataError
 
@@ -84,7 +84,7 @@ def ways(
 
     The model moves to `device`. Raises ModelError where a tower has no head to stop at.
     """
-    batch = work.auto_batch(clip, device)
+    batch = batch_for(clip, "auto", device=device)
     key = work.made(clip, device=device, cpu_threads=cpu_threads, precision=precision)
     if not features:
         towers = Towers(clip, device=device, precision=precision)

@@ -1,4 +1,4 @@
-"""How many items a tower embeds at once where `embed.batch_size` is auto.
+"""How many items a tower embeds at once where a batch_size is auto.
 
 Needs no torch, so that the doctor can ask it too.
 """

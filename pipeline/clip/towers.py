@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.clip import sizes
 from pipeline.clip.model import Clip
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -74,6 +75,14 @@ class Towers:
         if known is None:
             known = self._lengths[length] = shortened(self._model, length)
         return known
+
+
+def batch_for(clip: Clip, asked: int | Literal["auto"], *, device: torch.device) -> sizes.Batch:
+    """How many images and texts to embed at once; `auto`: what is fast with this model here."""
+    if asked != "auto":
+        return sizes.Batch(asked, asked)
+    parameters = sum(weight.numel() for weight in clip.model.parameters())
+    return sizes.batch_of(device=device.type, parameters=parameters)
 
 
 def read_lengths(model: nn.Module, tokens: Tensor) -> Tensor:

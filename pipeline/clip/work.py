@@ -18,7 +18,7 @@ from pipeline.clip.cache import EmbeddingCache, as_ids
 from pipeline.clip.model import Clip, load, locate
 from pipeline.clip.progress import Progress
 from pipeline.clip.resizing import fast_crop, shape_of
-from pipeline.clip.towers import Towers
+from pipeline.clip.towers import Towers, batch_for
 from pipeline.data.images import open_image
 from pipeline.data.pairs import read_pairs
 from pipeline.data.places import Places, places_of
@@ -88,9 +88,7 @@ def prepare(
     device = devices.prepare(cpu_threads=cpu_threads)
     clip = load(locate(base.pretrained), architecture=base.name)
     precision = devices.precision(device, params.precision)
-    batch = auto_batch(clip, device)
-    if params.batch_size != "auto":
-        batch = sizes.Batch(params.batch_size, params.batch_size)
+    batch = batch_for(clip, params.batch_size, device=device)
     pairs = read_pairs(clean)
     places = places_of(pairs, source=source, packed=packed)
     how = made(clip, device=device, cpu_threads=cpu_threads, precision=precision)
@@ -109,12 +107,6 @@ def prepare(
         captions=EmbeddingCache(cache / "texts", how | {"batch_size": batch.texts}),
         batch=batch,
     )
-
-
-def auto_batch(clip: Clip, device: torch.device) -> sizes.Batch:
-    """What `embed.batch_size: auto` is."""
-    parameters = sum(weight.numel() for weight in clip.model.parameters())
-    return sizes.batch_of(device=device.type, parameters=parameters)
 
 
 def made(clip: Clip, *, device: torch.device, cpu_threads: int, precision: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from pipeline.clip.embed import embed_images, embed_texts
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
+from pipeline.clip.towers import batch_for
 from pipeline.errors import ModelError
 from pipeline.evaluation import classes, prompts, retrieval, top, zeroshot
 from pipeline.evaluation.bootstrap import Median, Metric, Statistic
@@ -106,10 +107,10 @@ def embedded(
 ) -> Embedded:
     """Embed what is not `known` of a set's images, its captions and its classes' prompts."""
     clip.model.to(device)
-    size = params.batch_size
+    size = batch_for(clip, params.batch_size, device=device)
 
     def embed(texts: list[str]) -> Matrix:
-        return embed_texts(clip, texts, batch_size=size, device=device)
+        return embed_texts(clip, texts, batch_size=size.texts, device=device)
 
     images, texts, weights = known
     if weights is None and _unclassified(data) is None:
@@ -117,7 +118,7 @@ def embedded(
         weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=params.synonyms)
     if images is None:
         ids = np.unique(data.pairs["image_id"].to_numpy(dtype=object))
-        images = embed_images(clip, crops, list(ids), batch_size=size, device=device)
+        images = embed_images(clip, crops, list(ids), batch_size=size.images, device=device)
     if texts is None:
         texts = embed(retrieval.distinct_texts(data.pairs["caption"].tolist()).distinct)
     scale = float(clip.model.logit_scale.detach().exp())  # type: ignore[operator]
