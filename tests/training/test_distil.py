@@ -158,6 +158,5 @@ def test_what_is_pulled_is_what_moves(pictures: Path, defaults: Params, method: 
     assert given.pull.texts is not None
     fitted, _ = trained(clip, pictures, pairs, params, given)
     moved = [row["val_from_base"] for row in fitted.history]
-    assert moved[0] < 1e-6
-    assert (moved[0] == 0) == (method == "head")
+    assert moved[0] <= (0 if method == "head" else 1e-6)
     assert moved[2] > 1e-4
