@@ -227,7 +227,7 @@ def _create(name: str, *, pretrained: str | None, device: str = "cpu", **options
             model: nn.Module = open_clip.create_model(
                 name, pretrained=pretrained, precision="fp32", device=device, **options
             )
-        except (RuntimeError, ValueError, OSError, KeyError) as error:
+        except (RuntimeError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
             source = f"{name} with pretrained {pretrained!r}" if pretrained else name
             raise ModelError(f"can't load {source}: {error}") from error
     return model.eval()
