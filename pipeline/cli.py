@@ -39,10 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_doctor)
     add = commands.add_parser("accept", help="make the present data the reference for drift")
     add.set_defaults(command=_accept)
-    add = commands.add_parser("search", help="the pictures nearest to a text, by the base model")
-    add.add_argument("text", help='such as "a red metal star"')
-    add.add_argument("--top", type=_count, default=10, help="how many (10)")
-    add.set_defaults(command=_search)
+    _add_predict(commands)
+    _add_search(commands)
     add = commands.add_parser("leaks", help="pictures that leak across the split, side by side")
     add.add_argument("--top", type=_count, default=500, help="how many (500)")
     add.set_defaults(command=_leaks)
@@ -56,6 +54,41 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--port", default="5000")
     add.set_defaults(command=_ui)
     return parser
+
+
+def _add_predict(commands: Any) -> None:
+    add = commands.add_parser(
+        "predict", help="the likeliest classes of pictures, by a model folder"
+    )
+    add.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file or a folder")
+    add.add_argument("--classes", nargs="+", metavar="NAME", help="(those it was evaluated with)")
+    add.add_argument("--model", type=Path, default=paths.FINAL, help=f"its folder ({paths.FINAL})")
+    add.add_argument(
+        "--templates", nargs="+", metavar="TEXT", help="with {} for the class (as for --classes)"
+    )
+    add.add_argument("--top", type=_count, default=5, help="how many classes (5)")
+    add.add_argument("--json", action="store_true", help="a JSON object a picture, one a line")
+    _add_max_pixels(add)
+    add.set_defaults(command=_predict)
+
+
+def _add_search(commands: Any) -> None:
+    add = commands.add_parser(
+        "search", help="the pictures nearest to a text: of the data, or of any folder"
+    )
+    add.add_argument("text", help='such as "a red metal star"')
+    add.add_argument("--top", type=_count, default=10, help="how many (10)")
+    add.add_argument("--model", type=Path, help="a model folder (the base model of params.yaml)")
+    add.add_argument("--images", type=Path, help="a folder of pictures (those that embed embedded)")
+    _add_max_pixels(add)
+    add.set_defaults(command=_search)
+
+
+def _add_max_pixels(add: argparse.ArgumentParser) -> None:
+    """As in params.yaml, which is not there where a model is used."""
+    add.add_argument(
+        "--max-pixels", type=_count, default=50_000_000, help="of a picture (50,000,000)"
+    )
 
 
 def _ui(chosen: argparse.Namespace) -> None:
@@ -96,7 +129,45 @@ def _accept(_: argparse.Namespace) -> None:
         print(f"and their embeddings: commit {paths.ACCEPTED_EMBEDDINGS} too")
 
 
+def _predict(chosen: argparse.Namespace) -> None:
+    from pipeline.using import predict
+
+    found = predict(
+        chosen.model,
+        chosen.images,
+        classes=chosen.classes,
+        templates=chosen.templates,
+        top=chosen.top,
+        max_pixels=chosen.max_pixels,
+        as_json=chosen.json,
+    )
+    print(found)
+
+
 def _search(chosen: argparse.Namespace) -> None:
+    if not chosen.text.strip():
+        raise errors.CliptuneError("the text is empty: say what to look for")
+    if (chosen.model is None) != (chosen.images is None):
+        raise errors.CliptuneError(
+            "--model and --images go together: a model folder, and the folder of pictures to search"
+        )
+    if chosen.model is None:
+        _search_embedded(chosen)
+        return
+    from pipeline.using import search
+
+    print(
+        search(
+            chosen.text,
+            chosen.model,
+            chosen.images,
+            top=chosen.top,
+            max_pixels=chosen.max_pixels,
+        )
+    )
+
+
+def _search_embedded(chosen: argparse.Namespace) -> None:
     from pipeline.artifacts import write_text
     from pipeline.clip.search import search
     from pipeline.data.pairs import read_pairs
@@ -118,7 +189,7 @@ def _search(chosen: argparse.Namespace) -> None:
         packed=paths.PACKED,
         pictures=True,
     )
-    write_text(paths.SEARCHED, hits.as_page(chosen.text, described))
+    write_text(paths.SEARCHED, hits.as_page(chosen.text, described, model="the base model"))
     print(f"{hits.as_text(described)}\n\nwith pictures: {paths.SEARCHED}")
 
 

@@ -27,7 +27,13 @@ def main() -> None:
             seed=params.seed,
             cpu_threads=params.cpu_threads,
         )
-        bundle.save(paths.FINAL, found.final, record=bundle.point(paths.FINETUNED, found.results))
+        record = bundle.point(
+            paths.FINETUNED,
+            found.results,
+            prompts=found.prompts,
+            params={"evaluate": params.evaluate.model_dump()},
+        )
+        bundle.save(paths.FINAL, found.final, record=record)
         write(
             found.results,
             found.predictions,

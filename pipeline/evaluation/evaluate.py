@@ -34,6 +34,7 @@ class Evaluation(NamedTuple):
             and the columns of top.py.
         places: the same names → where each image lies, by its id.
         final: the model to use.
+        prompts: with what classes were asked for on the target (prompts.recorded).
     """
 
     results: dict[str, Any]
@@ -42,6 +43,7 @@ class Evaluation(NamedTuple):
     searches: pd.DataFrame
     places: dict[str, Places]
     final: Clip
+    prompts: dict[str, Any]
 
 
 @dataclass
@@ -129,6 +131,7 @@ def evaluate(
         searches=test.scored[alpha].searches.assign(set=sets.TARGET),
         places={name: one.data.places for name, one in named.items()},
         final=final,
+        prompts=prompts.recorded(params.templates, test.data.classes, params.synonyms),
     )
 
 

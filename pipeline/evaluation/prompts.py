@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pipeline.clip.model import prompt_sets
 from pipeline.errors import DataError
@@ -20,6 +21,19 @@ def caption_template(asked: str | Sequence[str]) -> str:
     OpenCLIP's sets begin with a bad photo or none at all, so the plain one stands for them.
     """
     return PLAIN if isinstance(asked, str) else asked[0]
+
+
+def recorded(
+    asked: str | Sequence[str],
+    classes: Sequence[str],
+    synonyms: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """What a model was asked with, so that it can be asked again: a part of its record."""
+    return {
+        "templates": templates(asked),
+        "classes": list(classes),
+        "synonyms": {name: list(synonyms[name]) for name in classes if name in synonyms},
+    }
 
 
 def filled(templates: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -30,6 +30,9 @@ CARD_FILE = "README.md"
 FILES = "files"
 """In the manifest: name → `bytes` and `sha256` of every other file."""
 
+PROMPTS = "prompts"
+"""In the manifest of a model that was evaluated: `templates`, `classes`, `synonyms` asked with."""
+
 _AGAIN = "`dvc repro` writes models/finetuned and models/final anew, `make repro` a base model too"
 _RESTORE = (
     "copy the whole folder again from where it came; where DVC made it, delete it and run "
@@ -128,16 +131,34 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def point(finetuned: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a model between its base and the fine-tuned bundle: where, and its figures."""
+def point(
+    finetuned: Path,
+    results: Mapping[str, Any],
+    *,
+    prompts: Mapping[str, Any],
+    params: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record of a model between its base and the fine-tuned bundle.
+
+    To that of the bundle come the hash of its weights, where the model lies, its figures, and the
+    params and prompts with which they were measured.
+    """
     record = read_manifest(finetuned)
+    weights = record[FILES][WEIGHTS_FILE]["sha256"]
     del record["architecture"], record[FILES]
     chosen = {key: results[key] for key in ("alpha", "choice")}
     figures = {
         name: {key: scores[key] for key in ("images", "base", "final", "gain")}
         for name, scores in {"target": results["target"], **results["general"]}.items()
     }
-    return {**record, **chosen, "evaluation": figures}
+    return {
+        **record,
+        **chosen,
+        "evaluation": figures,
+        "finetuned": {"weights_sha256": weights},
+        "params": {**record["params"], **params},
+        PROMPTS: prompts,
+    }
 
 
 def _hashes(folder: Path) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def test_a_picture_that_cleaning_has_dropped_since_says_what_to_do(tmp_path, pai
 
 
 def test_the_page_holds_the_pictures_and_escapes_all_text(found):
-    page = as_page(HOSTILE, found)
+    page = as_page(HOSTILE, found, model="the base model")
     assert page.count("data:image/jpeg;base64,") == 1
     assert "no picture" in page
     assert "<script>" not in page
