@@ -16,6 +16,7 @@ from pipeline import mistakes, paths
 from pipeline.errors import ConfigError
 from pipeline.sections import (
     AugmentParams,
+    CardParams,
     CleanParams,
     Columns,
     DataParams,
@@ -34,6 +35,7 @@ from pipeline.sections import (
 )
 
 __all__ = [
+    "CardParams",
     "CleanParams",
     "Columns",
     "DataParams",
@@ -171,6 +173,7 @@ class EvaluateParams(Section):
     batch_size: Literal["auto"] | Positive
     bootstrap: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    card: CardParams
 
     @model_validator(mode="after")
     def _templates_have_a_place(self) -> Self:

@@ -188,6 +188,18 @@ class CleanParams(Section):
         return self
 
 
+Words = Annotated[str, Field(min_length=1)]
+
+
+class CardParams(Section):
+    """What the model card says that no stage can find out; null: not stated."""
+
+    license: Words | None
+    data_license: Words | None
+    authors: Words | None
+    intended_use: Words | None
+
+
 class AugmentParams(Section):
     """How much a training picture is varied: at scale 1 and 0 elsewhere, not at all."""
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from pipeline import errors, paths
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import EvaluateStage, load
-from pipeline.registry import bundle
+from pipeline.registry import bundle, card
 from pipeline.reporting.quality import read_quality
 from pipeline.reporting.table import prediction_table
 from pipeline.reporting.this_run import copy_for_run
-from pipeline.reporting.write import write
+from pipeline.reporting.write import stage_metrics, write
 from pipeline.tracking import stage_run
 
 
@@ -33,7 +33,15 @@ def main() -> None:
             prompts=found.prompts,
             params={"evaluate": params.evaluate.model_dump()},
         )
-        bundle.save(paths.FINAL, found.final, record=record)
+        model_card = card.render(
+            record,
+            found.results,
+            architecture=found.final.architecture,
+            stages=stage_metrics(),
+            params=params.evaluate.card,
+            confidence=params.evaluate.confidence,
+        )
+        bundle.save(paths.FINAL, found.final, record=record, card=model_card)
         write(
             found.results,
             found.predictions,

@@ -135,6 +135,15 @@ def known(architecture: str) -> tuple[dict[str, Any], list[str]]:
     return _known_config(architecture), open_clip.list_pretrained_tags_by_model(architecture)
 
 
+def published(architecture: str, tag: str) -> str | None:
+    """The Hugging Face repository from which OpenCLIP takes a tag's weights; None: not known."""
+    owner, _, rest = str(open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub")).partition(
+        "/"
+    )
+    name = rest.partition("/")[0]
+    return f"{owner}/{name}" if name else None
+
+
 def prompt_sets() -> dict[str, list[str]]:
     """OpenCLIP's sets of prompts for classification by name, with `{}` for the class."""
     sets = {

@@ -6,20 +6,20 @@ from typing import Any
 from pipeline.reporting.comparison import percent
 
 
-def choice_sentence(alpha: float, choice: Mapping[str, Any]) -> str:
-    """Which point was kept and why, in a sentence."""
+def choice_sentence(alpha: float, choice: Mapping[str, Any], *, model: str = "models/final") -> str:
+    """Which point was kept and why, in a sentence whose subject is `model`."""
     bound = choice["max_forgetting"]
     limit = f"no general set loses more than {100 * bound:g} points" if bound is not None else ""
     beyond = choice["alpha_without_bound"]
     if alpha == 0:
-        where = "models/final is the base itself"
+        where = f"{model} is the base itself"
         if bound is None or beyond == 0:
             return f"{where}: nothing on the way to the trained model was better on validation."
         return f"{where}: at no other point that was tried is it true that {limit}."
     where = (
-        "models/final is the trained model itself (α = 1)"
+        f"{model} is the trained model itself (α = 1)"
         if alpha == 1
-        else f"models/final lies at α = {alpha:g} of the way from the base to the trained model"
+        else f"{model} lies at α = {alpha:g} of the way from the base to the trained model"
     )
     if bound is None or beyond == alpha:
         also = f", and {limit}" if limit else ""

@@ -25,6 +25,11 @@ def headline(scores: Mapping[str, Any]) -> Comparison:
 
 def verdict(results: Mapping[str, Any]) -> list[str]:
     """Sentences: of the target, of each general set or there being none, and of the choice."""
+    return [*gains(results), choice_sentence(results["alpha"], results["choice"])]
+
+
+def gains(results: Mapping[str, Any]) -> list[str]:
+    """Sentences: of the target, and of each general set or there being none."""
     target = headline(results["target"])
     sentences = [_target(target, images=results["target"]["images"])]
     for name, scores in all_sets(results).items():
@@ -32,7 +37,7 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
             sentences.append(_general(name, headline(scores), target=target))
     if not results["general"]:
         sentences.append("No general set was measured, so what it forgot is unknown.")
-    return [*sentences, choice_sentence(results["alpha"], results["choice"])]
+    return sentences
 
 
 def _target(found: Comparison, *, images: int) -> str:

@@ -37,6 +37,11 @@ PREDICTION = pa.schema(
 STAGES = ("validate", "clean", "embed", "finetune")
 
 
+def stage_metrics() -> dict[str, Any]:
+    """What each of the stages before this one found, by its name."""
+    return {stage: read_json(paths.metrics_file(stage)) for stage in STAGES}
+
+
 def write(
     results: Mapping[str, Any],
     predictions: Mapping[str, pd.DataFrame],
@@ -61,7 +66,7 @@ def write(
     record = read_json(paths.FINETUNED / paths.MANIFEST)
     page = render(
         results,
-        stages={stage: read_json(paths.metrics_file(stage)) for stage in STAGES},
+        stages=stage_metrics(),
         curve=curve,
         history=pd.read_csv(paths.HISTORY),
         projection=pd.read_csv(paths.PROJECTION, dtype={"label": object}),
