@@ -19,6 +19,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from pipeline.data.pairs import read_pairs, read_rejected
+from pipeline.registry import bundle
+from pipeline.reporting.comparison import percent
 
 ROOT = Path(__file__).parents[1]
 LOADS = re.compile(r"""(?:src|href|srcset)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import""")
@@ -154,6 +156,23 @@ def test_the_bundle_loads_in_plain_open_clip(project: Path) -> None:
     for folder in ("models/finetuned", "models/final"):
         model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{project / folder}")
         assert model.logit_scale.exp().item() <= 100
+
+
+def test_what_evaluate_leaves_can_be_used_alone(project: Path, tmp_path: Path) -> None:
+    """Outside the project, by the command: hashes hold, classes and prompts are recorded."""
+    shutil.copytree(project / "models/final", tmp_path / "model")
+    pairs = read_pairs(project / "data/clean")
+    shutil.copy(project / "samples/scenes/out" / pairs["file"].iloc[0], tmp_path / "a.jpg")
+    call = "main(['predict', 'a.jpg', '--model', 'model', '--json'])"
+    predict = f"from pipeline.cli import main; {call}"
+    said = run(tmp_path, "env", f"PYTHONPATH={project}", sys.executable, "-c", predict)
+    labels = set(pairs["label"].dropna())
+    assert {label["class"] for label in json.loads(said.splitlines()[-1])["labels"]} < labels
+    assert bundle.verify(project / "models/finetuned")["data"]
+    card = (tmp_path / "model/README.md").read_text()
+    target = json.loads((project / "metrics/evaluate.json").read_text())["target"]
+    row = f"| Zero-shot accuracy | {percent(target['base']['top1'])} | "
+    assert f"{row}{percent(target['final']['top1'])} | " in card
 
 
 def test_the_model_to_use_lies_where_the_results_say(project: Path) -> None:

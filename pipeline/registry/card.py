@@ -90,6 +90,7 @@ def render(
     base = record["base"]
     hub = published(base["name"], base["pretrained"])
     classes = record["prompts"]["classes"]
+    classified = results["target"]["base"]["top1"] is not None
     text = (
         _environment()
         .get_template("card.md.j2")
@@ -104,6 +105,7 @@ def render(
             confidence=confidence,
             stages=stages,
             classes=classes[:_NAMES],
+            classified=classified,
             more_classes=max(0, len(classes) - _NAMES),
             templates=record["prompts"]["templates"],
             limits=limits(results, stages),
@@ -111,7 +113,7 @@ def render(
             params=params,
         )
     )
-    return f"---\n{_front(params, hub=hub, labelled=bool(classes))}---\n\n{text}"
+    return f"---\n{_front(params, hub=hub, classified=classified)}---\n\n{text}"
 
 
 def markdown(text: str) -> str:
@@ -120,7 +122,7 @@ def markdown(text: str) -> str:
     return "".join(_HTML.get(c, c) for c in marked)
 
 
-def _front(params: CardParams, *, hub: str | None, labelled: bool) -> str:
+def _front(params: CardParams, *, hub: str | None, classified: bool) -> str:
     """The YAML block, as https://huggingface.co/docs/hub/model-cards describes it."""
     found: dict[str, Any] = _license(params.license)
     found["library_name"] = "open_clip"
@@ -128,7 +130,7 @@ def _front(params: CardParams, *, hub: str | None, labelled: bool) -> str:
     found["tags"] = ["clip", "open_clip", "cliptune"]
     if hub is not None:
         found |= {"base_model": hub, "base_model_relation": "finetune"}
-    found["metrics"] = ["accuracy", "recall"] if labelled else ["recall"]
+    found["metrics"] = ["accuracy", "recall"] if classified else ["recall"]
     yaml = YAML()
     yaml.width = 10_000
     file = io.StringIO()

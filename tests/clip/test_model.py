@@ -118,6 +118,12 @@ def test_a_wrong_tag_names_the_right_ones() -> None:
         model.fetch("ViT-B-33", "openai")
 
 
+def test_a_tag_is_known_by_the_repository_it_comes_from() -> None:
+    assert model.published("ViT-B-32", "openai") == "timm/vit_base_patch32_clip_224.openai"
+    assert model.published("ViT-B-32", "../models/mine") is None
+    assert model.published("of-my-own", "openai") is None
+
+
 def test_pretrained_is_a_name_in_hub_or_a_path_from_it() -> None:
     assert model.locate("laion2b_s34b_b79k") == Path("hub/laion2b_s34b_b79k")
     assert model.locate("../models/mine") == Path("models/mine")

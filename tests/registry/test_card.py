@@ -101,7 +101,7 @@ def test_without_labels_nothing_is_said_of_classes() -> None:
     record = deepcopy(RECORD)
     record["prompts"]["classes"] = []
     text = rendered(record, {**RESULTS, "target": target, "general": {}})
-    assert "The pictures have no labels" in text
+    assert "Classification was not measured" in text
     assert "By chance" not in text
     assert "A class was asked for" not in text
     assert front(text)["metrics"] == ["recall"]
