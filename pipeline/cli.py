@@ -48,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("folder", type=Path, help="a folder that is not there yet")
     add.add_argument("--dtype", choices=["fp16", "fp32"], default="fp32")
     add.set_defaults(command=_export)
+    add = commands.add_parser("export-model", help="the model as other tools load it")
+    add.add_argument("folder", type=Path, help="a folder that is not there yet")
+    add.add_argument("--to", choices=["transformers", "onnx", "mlflow"], required=True)
+    add.add_argument("--model", type=Path, default=paths.FINAL, help=f"a bundle ({paths.FINAL})")
+    add.set_defaults(command=_export_model)
     add = commands.add_parser("seeds", help="runs that differ in their seed alone: mean and spread")
     add.set_defaults(command=_seeds)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
@@ -213,6 +218,12 @@ def _export(chosen: argparse.Namespace) -> None:
 
     count = export(paths.CLEAN, paths.EMBEDDINGS, chosen.folder, dtype=chosen.dtype)
     print(f"{count:,} pairs in {chosen.folder}")
+
+
+def _export_model(chosen: argparse.Namespace) -> None:
+    from pipeline.exporting import export_model
+
+    print(export_model(chosen.model, chosen.folder, to=chosen.to))
 
 
 def _seeds(_: argparse.Namespace) -> None:

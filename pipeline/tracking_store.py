@@ -38,6 +38,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # MLflow's own defaults keep a stage hanging for minutes when its server has gone.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -100,7 +101,7 @@ def connect(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connectio
     uri = _user_uri(root)
     problem = probe(uri)
     if problem is None or policy == "spool":
-        _import_quietly()  # takes seconds: not while others wait for the lock
+        import_quietly()  # takes seconds: not while others wait for the lock
     lock = root / paths.WORK / "tracking.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
@@ -158,7 +159,7 @@ def _probe_http(url: str) -> str | None:
         return None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
 
 
-def _import_quietly() -> None:
+def import_quietly() -> None:
     """Import MLflow with our settings, which it reads while it is imported."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
