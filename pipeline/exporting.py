@@ -47,7 +47,7 @@ def export_model(bundle: Path, folder: Path, *, to: Target) -> str:
         )
     if not bundle.is_dir():
         raise ModelError(f"{bundle} is missing: run `make repro` first, or name a model by --model")
-    writers: dict[Target, Callable[[], None]] = {
+    writers: dict[Target, Callable[[], object]] = {
         "transformers": lambda: transformers_layout.export(load_folder(bundle), folder),
         "onnx": lambda: onnx_export.export(load_folder(bundle), folder),
         "mlflow": lambda: tracking_model.save_model(bundle, folder),

@@ -12,6 +12,7 @@ tracking_store.py     the store, or the spool while it does not answer
 tracking_sink.py      sending, in a thread; the journal when the store dies
 tracking_system.py    samples of the machine while a stage runs
 tracking_views.py     what the UI shows first
+tracking_model.py     a bundle as a model of MLflow; tracking_model_code.py runs in it
 recording.py          the stage `record`, which completes the run of the execution
 
 No stage lists these, or lineage*.py, as a dependency in dvc.yaml: how a run is logged does not
@@ -108,6 +109,15 @@ class StageRun:
         self._tables.append({"path": name, "type": "table"})
         values = {"mlflow.loggedArtifacts": json.dumps(self._tables)}
         self._sink.put({"op": "tags", "run": self.run_id, "values": values})
+
+    def model(self, bundle: Path) -> None:
+        """Log a bundle as a model of MLflow, `runs:/<run id>/model`; never raises."""
+        from pipeline.tracking_model import logged  # noqa: PLC0415 - Pillow: see above
+
+        with logged(bundle, run=self.run_id, work=main_tree() / paths.WORK) as operations:
+            for operation in operations:
+                self._sink.put(operation)
+            self._sink.flush()
 
     def _send(self, values: Mapping[str, float], *, step: int) -> None:
         now = milliseconds()

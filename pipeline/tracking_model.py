@@ -7,7 +7,13 @@ this project.
 
 import base64
 import io
+import json
+import os
+import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,16 +42,18 @@ PACKAGES = ("mlflow", "open_clip_torch", "torch", "torchvision", "pillow", "pand
 """What the code and the bundle need. Named, not inferred: MLflow takes 30 s to infer them."""
 
 
-def save_model(bundle: Path, folder: Path) -> None:
-    """Write the model of `bundle` into a new `folder`, in MLflow's layout.
+def save_model(bundle: Path, folder: Path, *, run: str | None = None) -> dict[str, Any]:
+    """Write the model of `bundle` into a new `folder`, in MLflow's layout; return its description.
 
-    Raises ModelError where `bundle` is no model folder.
+    `run` is the id of the MLflow run that the model belongs to. Raises ModelError where `bundle` is
+    no model folder.
     """
     if not (bundle / CONFIG).is_file():
         raise ModelError(f"{bundle} holds no {CONFIG}: it is not a model folder of OpenCLIP")
     tracking_store.import_quietly()
     import mlflow  # noqa: PLC0415 - seconds
 
+    described = mlflow.models.Model(artifact_path=folder.name, run_id=run)
     with new_folder(folder) as part, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own deprecations
         part.rmdir()  # MLflow makes it
@@ -57,8 +65,39 @@ def save_model(bundle: Path, folder: Path) -> None:
             signature=_signature(),
             input_example=_example(),
             pip_requirements=_requirements(bundle),
+            mlflow_model=described,
         )
-        _forget_places(part)
+        _forget_places(described)
+        described.save(part / "MLmodel")
+    return dict(described.get_tags_dict())
+
+
+@contextmanager
+def logged(bundle: Path, *, run: str, work: Path) -> Iterator[list[dict[str, Any]]]:
+    """What to send to log `bundle` as the model of a run, whose files lie below `work` meanwhile.
+
+    Nothing where CLIPTUNE_LOG_MODEL is off, nor, with a line on stderr, where MLflow can't write
+    the model: a log is not worth a result.
+    """
+    if os.environ.get("CLIPTUNE_LOG_MODEL") == "off":
+        yield []
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as made:
+        folder = Path(made, "model")
+        try:
+            described = save_model(bundle, folder, run=run)
+        except Exception as error:
+            what = tracking_store.first_line(error)
+            sys.stderr.write(f"{bundle} is not logged as a model of MLflow: {what}\n")
+            yield []
+            return
+        # Without this tag MLflow's page of the run shows a folder, and no model to register.
+        tags = {"mlflow.log-model.history": json.dumps([described])}
+        yield [
+            {"op": "artifact", "run": run, "path": str(folder), "folder": ""},
+            {"op": "tags", "run": run, "values": tags},
+        ]
 
 
 def _signature() -> "ModelSignature":
@@ -91,13 +130,9 @@ def _requirements(bundle: Path) -> list[str]:
     return [f"{name}=={version(name).partition('+')[0]}" for name in names]
 
 
-def _forget_places(folder: Path) -> None:
+def _forget_places(model: Any) -> None:
     """Take the paths of this machine out of what MLflow wrote; it reads none of them again."""
-    from mlflow.models import Model  # noqa: PLC0415
-
-    model = Model.load(folder)
     flavour = model.flavors["python_function"]
     flavour["model_code_path"] = CODE.name
     for artifact in flavour["artifacts"].values():
         artifact["uri"] = artifact["path"]
-    model.save(folder / "MLmodel")

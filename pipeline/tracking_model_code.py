@@ -7,7 +7,7 @@ are: it imports nothing of ours. The rules for pictures come along as a file bes
 import base64
 import binascii
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ import open_clip
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 ROWS = 32
@@ -43,9 +43,10 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """N rows → N rows of vectors; with `classes` in `params`, a probability a class.
 
-        Columns: `image`, an encoded picture as bytes or base64, and `text`; one of them is enough.
-        Without classes each gives a column of vectors of unit length, `image_embedding` and
-        `text_embedding`. Raises MlflowException, which a server answers with 400, naming the row.
+        Columns: `image`, an encoded picture as bytes or base64, and `text`; a row may lack one of
+        them. Without classes each gives a column of vectors of unit length, `image_embedding` and
+        `text_embedding`, with None where the row lacks it. Raises MlflowException, which a server
+        answers with 400, naming the row.
         """
         given = params or {}
         classes, templates = list(given.get("classes") or []), list(given.get("templates") or [])
@@ -54,9 +55,13 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             raise _refusal("neither a column `image` nor a column `text`: give one of them")
         if classes:
             return self._classified(model_input, classes, templates)
+        lacking = model_input[columns].isna().all(axis="columns").tolist()
+        if any(lacking):
+            raise _refusal(f"row {lacking.index(True)}: it has neither an `image` nor a `text`")
         vectors = {"image": self._pictures, "text": self._texts}
-        found = {f"{name}_embedding": vectors[name](model_input[name]) for name in columns}
-        return pd.DataFrame({name: list(rows.numpy().tolist()) for name, rows in found.items()})
+        return pd.DataFrame(
+            {f"{name}_embedding": _where(model_input[name], vectors[name]) for name in columns}
+        )
 
     def _classified(
         self, rows: pd.DataFrame, classes: list[str], templates: list[str]
@@ -68,7 +73,7 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         without = [template for template in templates if "{}" not in template]
         if without or not templates:
             raise _refusal(f"each of `templates` needs {{}} for the class, unlike {without}")
-        image_ID = self._pictures(rows["image"])
+        image_ID = self._pictures(dict(enumerate(rows["image"])))
         class_CD = torch.stack([self._class(name, templates) for name in classes])
         scale = self._model.logit_scale.exp().detach().cpu()
         found_IC = (scale * image_ID @ class_CD.T).softmax(dim=-1)
@@ -76,18 +81,18 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def _class(self, name: str, templates: list[str]) -> Tensor:
         """The mean of a class's prompts, of unit length, as in zero-shot classification."""
-        prompts = pd.Series([template.replace("{}", name) for template in templates])
+        prompts = dict(enumerate(template.replace("{}", name) for template in templates))
         return nn.functional.normalize(self._texts(prompts).mean(dim=0), dim=0)
 
-    def _pictures(self, values: "pd.Series[Any]") -> Tensor:
-        decoded = [self._picture(row, value) for row, value in enumerate(values)]
+    def _pictures(self, values: Mapping[int, Any]) -> Tensor:
+        decoded = [self._picture(row, value) for row, value in values.items()]
         return self._encoded(decoded, self._model.encode_image)
 
-    def _texts(self, values: "pd.Series[Any]") -> Tensor:
-        for row, value in enumerate(values):
+    def _texts(self, values: Mapping[int, Any]) -> Tensor:
+        for row, value in values.items():
             if not isinstance(value, str):
                 raise _refusal(f"row {row}: its `text` is {value!r}, not a text")
-        tokens = self._tokenizer(list(values))
+        tokens = self._tokenizer(list(values.values()))
         return self._encoded(list(tokens), self._model.encode_text)
 
     @torch.no_grad()
@@ -114,7 +119,14 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         except MlflowException:
             raise
         except Image.DecompressionBombError:
-            raise _refusal(f"row {row}: its image has too many pixels (max_pixels)") from None
+            raise _refusal(
+                f"row {row}: its image has more than the {self._max_pixels:,} pixels that are "
+                "allowed (max_pixels)"
+            ) from None
+        except UnidentifiedImageError:
+            raise _refusal(
+                f"row {row}: its `image` is no {' or '.join(self._images.FORMATS)}"
+            ) from None
         except Exception as error:  # Pillow's decoders raise whatever a broken file provokes
             said = str(error).partition("\n")[0][:200] or type(error).__name__
             raise _refusal(f"row {row}: its `image` can't be decoded ({said})") from None
@@ -135,6 +147,15 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 "allowed (max_bytes)"
             )
         return value
+
+
+def _where(
+    column: "pd.Series[Any]", encode: Callable[[Mapping[int, Any]], Tensor]
+) -> list[list[float] | None]:
+    """The vectors of a column's rows, None where a row has nothing."""
+    given = {row: value for row, value in enumerate(column) if not pd.isna(value)}
+    vectors = iter(encode(given).tolist() if given else [])
+    return [next(vectors) if row in given else None for row in range(len(column))]
 
 
 def _refusal(message: str) -> MlflowException:

@@ -62,6 +62,7 @@ def main() -> None:
         run.artifact(paths.FIGURES)
         run.table(prediction_table(found.predictions), "predictions.json")
         run.artifact(paths.PREDICTIONS, "predictions")
+        run.model(paths.FINAL)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from pipeline.registry import parity
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 UNIT = 1e-5
-LOGITS = 1e-4
-"""What vectors of unit length and logits may differ by, on the same pixels and tokens."""
+"""What vectors of unit length may differ by on the same pixels and tokens, and logits by as much of
+their scale."""
 
 PIXELS = 0.02
 """What a picture's mean may differ by, of a range of 1: transformers resizes and cuts with other
@@ -223,11 +223,12 @@ def _verify(clip: Clip, folder: Path) -> None:
         seen = processor(images=shown, return_tensors="pt")["pixel_values"]
     text_TD = nn.functional.normalize(getattr(again, "pooler_output", again), dim=-1)
     std = clip.std.view(3, 1, 1)
+    scale = clip.model.logit_scale.exp().item()  # type: ignore[operator]
     parity.hold(
         {
             "image vectors": (ours.images, said.image_embeds, UNIT),
             "text vectors": (ours.texts, said.text_embeds, UNIT),
-            "logits": (ours.logits, said.logits_per_image, LOGITS),
+            "logits": (ours.logits, said.logits_per_image, UNIT * scale),
             "vectors of texts that its own tokenizer read": (ours.texts, text_TD, UNIT),
             "mean pixels": (_means(pixels_I * std), _means(seen * std), PIXELS),
         },
