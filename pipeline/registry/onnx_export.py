@@ -14,7 +14,8 @@ more, and writes no path of this machine into the graph. Both give the same numb
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def _write(
     """Trace a tower on `shown`; the graph says nothing of where it was made."""
     import onnx  # noqa: PLC0415 - an extra
 
-    with warnings.catch_warnings():  # what torch's tracer warns of is measured by `_verify`
-        warnings.simplefilter("ignore")
+    with _plain_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch's tracer warns of is measured by `_verify`
         torch.onnx.export(
             tower.eval(),
             (shown,),
@@ -141,6 +142,17 @@ def _write(
         location=f"{file.name}.data",
         size_threshold=1024,
     )
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without gradients torch takes a fused attention, for which ONNX has no word."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @torch.no_grad()
