@@ -118,11 +118,6 @@ class ClipModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
                 rgb = self._images.to_rgb(self._images.upright(picture))
         except MlflowException:
             raise
-        except Image.DecompressionBombError:
-            raise _refusal(
-                f"row {row}: its image has more than the {self._max_pixels:,} pixels that are "
-                "allowed (max_pixels)"
-            ) from None
         except UnidentifiedImageError:
             raise _refusal(
                 f"row {row}: its `image` is no {' or '.join(self._images.FORMATS)}"
