@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline import tracking_model
-from pipeline.clip.model import load_folder
 from pipeline.errors import ConfigError, ModelError
-from pipeline.registry import onnx_export, transformers_layout
+from pipeline.registry import bundle, onnx_export, transformers_layout
 
 Target = Literal["transformers", "onnx", "mlflow"]
 
@@ -32,11 +31,11 @@ mlflow models serve --env-manager local -m {folder}""",
 }
 
 
-def export_model(bundle: Path, folder: Path, *, to: Target) -> str:
-    """Write the model in `bundle` into a new `folder`; return how to load it, in two lines.
+def export_model(model: Path, folder: Path, *, to: Target) -> str:
+    """Write the bundle `model` into a new `folder`; return how to load it, in two lines.
 
     Raises ConfigError where `folder` is there already and ModelError where a package is missing,
-    the bundle can't be loaded or its architecture does not fit.
+    the bundle is not whole or its architecture does not fit.
     """
     if folder.exists():
         raise ConfigError(f"{folder} is there already: name a folder that is not")
@@ -45,12 +44,15 @@ def export_model(bundle: Path, folder: Path, *, to: Target) -> str:
         raise ModelError(
             f"--to {to} needs {' and '.join(missing)}: pip install {' '.join(missing)}"
         )
-    if not bundle.is_dir():
-        raise ModelError(f"{bundle} is missing: run `make repro` first, or name a model by --model")
     writers: dict[Target, Callable[[], object]] = {
-        "transformers": lambda: transformers_layout.export(load_folder(bundle), folder),
-        "onnx": lambda: onnx_export.export(load_folder(bundle), folder),
-        "mlflow": lambda: tracking_model.save_model(bundle, folder),
+        "transformers": lambda: transformers_layout.export(bundle.load(model), folder),
+        "onnx": lambda: onnx_export.export(bundle.load(model), folder),
+        "mlflow": lambda: _mlflow(model, folder),
     }
     writers[to]()
     return LOADED[to].format(folder=folder)
+
+
+def _mlflow(model: Path, folder: Path) -> None:
+    bundle.verify(model)
+    tracking_model.save_model(model, folder)

@@ -49,16 +49,15 @@ def test_a_folder_that_is_there_is_left_alone(
 
 
 @pytest.mark.parametrize("to", ["transformers", "onnx", "mlflow"])
-def test_no_model_is_told_with_the_remedy(
+def test_a_bundle_that_is_not_whole_is_not_exported(
     to: str, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = stopped(capsys, "out", "--to", to, "--model", "models/none")
-    assert said == (
-        "error: models/none is missing: run `make repro` first, or name a model by --model\n"
-    )
-    Path("models/empty").mkdir()
-    said = stopped(capsys, "out", "--to", to, "--model", "models/empty")
-    assert "models/empty holds no open_clip_config.json" in said
+    assert "models/none holds no cliptune.json" in said
+    with Path("models/final/open_clip_model.safetensors").open("ab") as file:
+        file.write(b"x")
+    assert "it was cut short or replaced" in stopped(capsys, "out", "--to", to)
+    assert not Path("out").exists()
 
 
 def test_a_missing_package_is_named_with_the_command(tmp_path: Path, tiny: Clip) -> None:
