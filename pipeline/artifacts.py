@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,15 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of the sorted names and hashes below a folder, as hex."""
+def sha256_of(path: Path, *, without: Collection[str] = ()) -> str:
+    """SHA-256 of a file's bytes, or of the sorted names and hashes below a folder, as hex.
+
+    `without` are names of files of the folder itself that don't count.
+    """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
-        lines = (f"{p.relative_to(path).as_posix()}\0{sha256_of(p)}\n" for p in files)
+        names = {p: p.relative_to(path).as_posix() for p in files}
+        lines = (f"{name}\0{sha256_of(p)}\n" for p, name in names.items() if name not in without)
         return sha256_text("".join(lines))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

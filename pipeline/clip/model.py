@@ -25,6 +25,9 @@ from pipeline.params import ModelParams
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+CARD_FILE = "README.md"
+TOLD = (CARD_FILE, paths.MANIFEST)
+"""Files that tell of a model and change nothing of what it computes."""
 
 Tokenizer = Callable[..., Tensor]
 
@@ -266,7 +269,7 @@ def _assemble(
         mean=torch.tensor(normalize.mean),
         std=torch.tensor(normalize.std),
         tokenizer=tokenizer,
-        fingerprint=sha256_of(origin) if origin else "",
+        fingerprint=sha256_of(origin, without=TOLD) if origin else "",
     )
 
 

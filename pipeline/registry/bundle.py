@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pipeline import paths
 from pipeline.artifacts import new_folder, read_json, sha256_of, write_json, write_text
 from pipeline.clip.model import (
+    CARD_FILE,
     CONFIG_FILE,
     WEIGHTS_FILE,
     Clip,
@@ -26,7 +27,6 @@ from pipeline.clip.model import (
 )
 from pipeline.errors import ModelError
 
-CARD_FILE = "README.md"
 FILES = "files"
 """In the manifest: name → `bytes` and `sha256` of every other file."""
 

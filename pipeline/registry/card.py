@@ -117,7 +117,7 @@ def render(
 
 
 def markdown(text: str) -> str:
-    """`text` as one line of Markdown that shows it and is neither markup, HTML nor a link."""
+    """`text` as Markdown that shows it within a line and is neither markup, HTML nor a web link."""
     marked = _MARKS.sub(lambda found: f"\\{found.group()}", printable(text, _CHARS))
     return "".join(_HTML.get(c, c) for c in marked)
 

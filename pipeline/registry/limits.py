@@ -27,15 +27,18 @@ def limits(results: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) 
 def _measured(results: Mapping[str, Any]) -> Iterator[str]:
     target = results["target"]
     found = headline(target)
-    if found.outcome == "same":
+    if results["alpha"] == 0:
+        yield "Its weights are those of its base: training made nothing better that may be kept."
+    elif found.outcome == "same":
         yield "On its own test pictures no difference from the base was shown."
     elif found.outcome == "loss":
         yield "On its own test pictures it is worse than the base."
     width = (found.high - found.low) / 2
-    yield (
-        f"Measured on {_pictures(target['images'])}: a difference below about "
-        f"{100 * width:.1f} points would not show."
-    )
+    if width > 0:
+        yield (
+            f"Measured on {_pictures(target['images'])}: a difference below about "
+            f"{100 * width:.1f} points would not show."
+        )
     most = majority(target)
     if most is not None and target["final"]["top1"] <= most:
         yield f"It is no better than always naming the most frequent class ({percent(most)})."

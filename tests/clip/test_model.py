@@ -53,7 +53,19 @@ def test_a_bundle_loads_with_the_same_logits(tiny: Clip, saved: Path, tmp_path: 
         again = model.load_folder(saved)
         assert torch.equal(logits(tiny, picture, texts), logits(again, picture, texts))
     assert again.architecture == "scenes-resnet"
-    assert again.fingerprint == sha256_of(saved)
+
+
+def test_a_fingerprint_is_of_what_computes(tiny: Clip, saved: Path, tmp_path: Path) -> None:
+    """Another card or record is the same model; another weight, or tokenizer file, is not."""
+    expected = model.load_folder(saved).fingerprint
+    bundle.save(tmp_path / "told", tiny, record={"seed": 1}, card="# Mine")
+    assert model.load_folder(tmp_path / "told").fingerprint == expected
+    (tmp_path / "told/vocab.txt").write_text("a")
+    assert model.load_folder(tmp_path / "told").fingerprint != expected
+    with torch.no_grad():
+        tiny.model.logit_scale += 1
+    bundle.save(tmp_path / "other", tiny, record={"seed": 0})
+    assert model.load_folder(tmp_path / "other").fingerprint != expected
 
 
 def test_a_bundle_needs_nothing_of_ours(tiny: Clip, saved: Path, tmp_path: Path) -> None:

@@ -147,6 +147,13 @@ def test_limits_follow_from_what_was_found() -> None:
     ]
 
 
+def test_a_model_that_is_its_base_says_so() -> None:
+    target = scores(0.42, 0.42, 0.0, 0.0)
+    found = limits({**RESULTS, "target": target, "alpha": 0.0}, FOUND)
+    assert found[0].startswith("Its weights are those of its base")
+    assert not [sentence for sentence in found if "would not show" in sentence]
+
+
 def test_classes_with_few_pictures_are_named() -> None:
     rows = [
         {"class": f"k{i}", "images": i, "base": 0.5, "final": 0.0 if i == 3 else 1.0,
