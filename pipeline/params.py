@@ -28,6 +28,7 @@ from pipeline.sections import (
     Positive,
     Section,
     ShortCaptions,
+    SlicesParams,
     SplitShares,
     TableParams,
     Threshold,
@@ -173,6 +174,7 @@ class EvaluateParams(Section):
     batch_size: Literal["auto"] | Positive
     bootstrap: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    slices: SlicesParams
     card: CardParams
 
     @model_validator(mode="after")
@@ -224,7 +226,7 @@ class EvaluateStage(Section):
 
     seed: Seed
     cpu_threads: Positive
-    source: Source
+    data: DataParams
     model: ModelParams
     evaluate: EvaluateParams
 

@@ -18,6 +18,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class SlicesParams(Section):
+    """The parts into which the test pictures are cut."""
+
+    columns: list[str]
+    least: Positive
+
+
 class Columns(Section):
     """Which column holds what: a name, `auto` (guessed, and the guess is told) or null (none)."""
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline import errors, paths
+from pipeline.data.sources.named import named_columns
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import EvaluateStage, load
 from pipeline.registry import bundle, card
@@ -18,7 +19,7 @@ def main() -> None:
     with stage_run("evaluate", params) as run:
         found = evaluate(
             paths.CLEAN,
-            Path(params.source),
+            Path(params.data.source),
             paths.FINETUNED,
             params.evaluate,
             packed=paths.PACKED,
@@ -26,6 +27,9 @@ def main() -> None:
             base=params.model,
             seed=params.seed,
             cpu_threads=params.cpu_threads,
+            columns=named_columns(
+                params.data, params.evaluate.slices.columns, key="evaluate.slices.columns"
+            ),
         )
         record = bundle.point(
             paths.FINETUNED,
@@ -52,7 +56,7 @@ def main() -> None:
                 paths.VALID,
                 paths.CLEAN,
                 paths.QUALITY,
-                source=Path(params.source),
+                source=Path(params.data.source),
                 packed=paths.PACKED,
             ),
             params={"evaluate": params.evaluate.model_dump()},

@@ -10,7 +10,7 @@ from pipeline.clip import device as devices
 from pipeline.clip.model import Clip, load, load_folder, locate
 from pipeline.clip.pixels import Crops
 from pipeline.data.places import Places
-from pipeline.evaluation import prompts, sets
+from pipeline.evaluation import prompts, sets, slices
 from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import HEADLINES, headline
 from pipeline.evaluation.interpolate import Choice, Point, alike, between, choose
@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
             and final (metric → value, null where it says nothing); gain, of final over base, and
             gain_finetuned (metric → value, low, high); details of base and final (see score.py).
-            `alpha` and `choice`: see interpolate.py.
+            `alpha` and `choice`: see interpolate.py; `slices` of the target: see slices.py.
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
             general set's name), metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
@@ -67,12 +67,14 @@ def evaluate(
     base: ModelParams,
     seed: int,
     cpu_threads: int,
+    columns: pd.DataFrame,
 ) -> Evaluation:
     """Choose the model to use, and score it, both ends of its line, and no other on the test split.
 
     The choice is made on the validation split and the general sets. Images of a general set that
     came inside other files are unpacked to `scratch`.
 
+    `columns`: by which the test pictures are cut as well, by `source_row`.
     Raises DataError when there is nothing to score, ModelError when a model does not load.
     """
     device = devices.prepare(cpu_threads=cpu_threads)
@@ -118,6 +120,7 @@ def evaluate(
     for clip, at in ((before, 0.0), (after, 1.0), (final, alpha)):
         measure(test, clip, at)
     named = {sets.TARGET: test, **general}
+    predictions = {name: _said(one, alpha) for name, one in named.items()}
     results = {name: _compare(one, alpha, params=params, seed=seed) for name, one in named.items()}
     return Evaluation(
         results={
@@ -125,9 +128,18 @@ def evaluate(
             "general": results,
             "alpha": alpha,
             "choice": _told(choice, headline(val.scored[0.0].metrics)),
+            "slices": slices.table(
+                slices.cuts(test.data.pairs, columns),
+                predictions[sets.TARGET],
+                metric=headline(test.scored[0.0].metrics),
+                least=params.slices.least,
+                resamples=params.bootstrap,
+                confidence=params.confidence,
+                seed=seed,
+            ),
         },
         curve=_curve({sets.TARGET: val, **general}),
-        predictions={name: _said(one, alpha) for name, one in named.items()},
+        predictions=predictions,
         searches=test.scored[alpha].searches.assign(set=sets.TARGET),
         places={name: one.data.places for name, one in named.items()},
         final=final,

@@ -3,7 +3,7 @@
 All of it may be absent: then there is nothing to show, and `left_out` says why.
 
     results[set]["details"]  per_class, calibration, majority, classes_without_images, omitted
-    results["slices"]        rows: by, value, images, base, final, gain, low, high
+    results["slices"]        rows: by, value, images, base, final, gain, low, high, shown
     results["probe"]         knn, linear → base, final, gain (value, low, high)
 """
 
@@ -189,23 +189,5 @@ def left_out(
 
 
 def _slice(row: Mapping[str, Any]) -> Slice:
-    """One row; where evaluate itself judged what was shown, that counts."""
-    value = row["value"]
-    low, high = row["low"], row["high"]
-    if "shown" in row:
-        outcome: Outcome = row["shown"] or "same"
-    elif low is None or low <= 0 <= high:
-        outcome = "same"
-    else:
-        outcome = "gain" if row["gain"] > 0 else "loss"
-    return Slice(
-        str(row["by"]).replace("_", " "),
-        "not known" if value is None else str(value),
-        row["images"],
-        row["base"],
-        row["final"] if "final" in row else row["finetuned"],
-        row["gain"],
-        low,
-        high,
-        outcome,
-    )
+    known = ("by", "value", "images", "base", "final", "gain", "low", "high")
+    return Slice(**{key: row[key] for key in known}, outcome=row["shown"] or "same")

@@ -101,7 +101,7 @@ DETAILS = {
 
 SLICES = [
     {
-        "by": "image_size",
+        "by": "shorter side",
         "value": "64 to 127 px",
         "images": 50,
         "base": 0.4,
@@ -109,6 +109,7 @@ SLICES = [
         "gain": 0.5,
         "low": 0.4,
         "high": 0.6,
+        "shown": "gain",
     },
     {
         "by": "label",
@@ -118,7 +119,8 @@ SLICES = [
         "final": 0.65,
         "gain": -0.05,
         "low": -0.1,
-        "high": 0.02,
+        "high": -0.01,
+        "shown": None,
     },
 ]
 PROBE = {

@@ -287,9 +287,9 @@ def test_all_that_may_be_measured_is_shown(page):
     assert "and always the most frequent class 60.0 %" in text
     assert "The fine-tuned model is off by 5.0 points on average ( ECE ) and less sure" in text
     assert "the base by 20.0 points and more sure than it is right." in text
-    assert "By image size" in text
+    assert "By shorter side" in text
     assert "64 to 127 px 50 40.0 % 90.0 % +50.0 [40.0, 60.0]" in text
-    assert "dog 60 70.0 % 65.0 % −5.0 [−10.0, 2.0] no difference shown" in text
+    assert "dog 60 70.0 % 65.0 % −5.0 [−10.0, −1.0] no difference shown" in text
     assert "Nearest neighbours each picture takes the label of its nearest" in text
     assert "80.0 % 90.0 % +10.0 [5.0, 15.0]" in text
     assert "Not shown here" not in text
