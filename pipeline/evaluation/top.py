@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from pipeline.evaluation.exact import Floats, Grid, Integers, Matrix
 
@@ -17,8 +18,8 @@ FIRST = 5
 """Answers shown of each query."""
 EACH = 3
 """Queries of each direction that are answered rightly, and as many that are not."""
-BLOCK = 2**22
-"""Scores in memory at once."""
+QUERIES, ITEMS = 256, 2**14
+"""Of a block of scores."""
 
 COLUMNS = ("direction", "query", "own", "best", "rank", "item", "cosine", "right")
 
@@ -47,16 +48,35 @@ def top(queries: Matrix, items: Matrix, k: int) -> tuple[Integers, Floats]:
 
     Equal ones stand by position; k is at most M. Vectors have unit length.
     """
-    k = min(k, len(items))
-    query_grid, item_MD = Grid(queries), Grid(items)[:]
-    step = max(1, BLOCK // max(len(items), 1))
-    indices, cosines = [np.empty((0, k), np.int64)], [np.empty((0, k))]
-    for start in range(0, len(queries), step):
-        scores_QM = query_grid[start : start + step] @ item_MD.T
-        order = torch.argsort(scores_QM, dim=1, descending=True, stable=True)[:, :k]
-        indices.append(order.numpy())
-        cosines.append(torch.gather(scores_QM, 1, order).numpy())
-    return np.concatenate(indices), np.concatenate(cosines)
+    query_grid, item_grid = Grid(queries), Grid(items)
+    found = [
+        _nearest_of(query_grid[start : start + QUERIES], item_grid, min(k, len(items)))
+        for start in range(0, len(queries), QUERIES)
+    ]
+    indices, cosines = zip(*found, strict=True) if found else ((), ())
+    none = np.empty((0, min(k, len(items))))
+    return (
+        np.concatenate([none.astype(np.int64), *indices]),
+        np.concatenate([none, *cosines]),
+    )
+
+
+def _nearest_of(query_QD: Tensor, items: Grid, k: int) -> tuple[Integers, Floats]:
+    """Items are taken a block at a time: all of them on the grid would be a copy in float64.
+
+    What was best so far stands before a block, so that a stable sort keeps equal ones in order.
+    """
+    best_Qk = torch.empty((len(query_QD), 0), dtype=torch.float64)
+    place_Qk = torch.empty((len(query_QD), 0), dtype=torch.int64)
+    for start in range(0, len(items), ITEMS):
+        scores_QK = query_QD @ items[start : start + ITEMS].T
+        places_QK = torch.arange(start, start + scores_QK.shape[1]).expand_as(scores_QK)
+        scores_QK, places_QK = (
+            torch.cat(both, dim=1) for both in ((best_Qk, scores_QK), (place_Qk, places_QK))
+        )
+        order_Qk = torch.argsort(scores_QK, dim=1, descending=True, stable=True)[:, :k]
+        best_Qk, place_Qk = scores_QK.gather(1, order_Qk), places_QK.gather(1, order_Qk)
+    return place_Qk.numpy(), best_Qk.numpy()
 
 
 def examples(searched: Searched, best: Integers, *, each: int = EACH) -> pd.DataFrame:

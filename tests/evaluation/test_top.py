@@ -30,7 +30,8 @@ def test_equal_ones_stand_by_position_wherever_a_block_ends(monkeypatch):
         assert sorted(row) == list(range(500))
         assert sorted(zip(-sure, row, strict=True)) == list(zip(-sure, row, strict=True))
         assert len(set(sure)) == 7
-    monkeypatch.setattr(module, "BLOCK", 1500)
+    monkeypatch.setattr(module, "ITEMS", 7)
+    monkeypatch.setattr(module, "QUERIES", 3)
     assert (top(queries, items, 500)[0] == indices).all()
 
 

@@ -14,5 +14,5 @@ def test_a_column_is_read_by_the_row_that_it_stands_in(tmp_path: Path, defaults:
     found = named_columns(data, ["camera"], key="evaluate.slices.columns")
     assert found["camera"].to_dict() == {1: "A", 3: ""}, "row 2 does not parse"
     assert named_columns(data, [], key="").empty
-    with pytest.raises(DataError, match="evaluate.slices.columns names 'lens'.*'camera'"):
+    with pytest.raises(DataError, match=r"^evaluate\.slices\.columns names 'lens'.*'camera'"):
         named_columns(data, ["lens"], key="evaluate.slices.columns")
