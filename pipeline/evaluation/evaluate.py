@@ -26,6 +26,7 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
             and final (metric → value, null where it says nothing); gain, of final over base, and
             gain_finetuned (metric → value, low, high); details of base and final (see score.py).
+            Of a general set also `trained`: how many of its images were trained on.
             `alpha` and `choice`: see interpolate.py; `slices` of the target: see slices.py.
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
             general set's name), metric, value.
@@ -108,6 +109,7 @@ def evaluate(
             template=prompts.caption_template(params.templates),
         ).items()
     }
+    trained = sets.trained_on(clean)
     prompts.check_synonyms(params.synonyms, [one.data.classes for one in (test, *general.values())])
     for alpha in sorted({0.0, *params.alphas, 1.0}):
         clip = between(before, after, alpha)
@@ -125,7 +127,10 @@ def evaluate(
     return Evaluation(
         results={
             sets.TARGET: results.pop(sets.TARGET),
-            "general": results,
+            "general": {
+                name: {**one, "trained": len(trained & general[name].data.places.keys())}
+                for name, one in results.items()
+            },
             "alpha": alpha,
             "choice": _told(choice, headline(val.scored[0.0].metrics)),
             "slices": slices.table(

@@ -41,8 +41,8 @@ class Scored:
         metrics: by name; classification ones only where they say something.
         said: by image_id: label and score (cosine) of its best class, null without classification;
             rank_i2t, the rank of its best-placed caption.
-        details: `omitted` (metric or `classification` → why it is left out), `texts` (how many
-            distinct ones); with classification also `labelled` (images that have a label),
+        details: `omitted` (metric, `classification` or `retrieval` → why it is left out), `texts`
+            (how many distinct ones); with classification also `labelled` (images with a label),
             `chance`, `majority` (class, share), `classes_without_images`, `ece`, `reliability`
             (calibration.py) and `per_class` (classes.py).
         searches: a few queries both ways with their first answers (top.py).
@@ -114,8 +114,9 @@ def embedded(
 
     images, texts, weights = known
     if weights is None and _unclassified(data) is None:
-        asked = prompts.templates(params.templates)
-        weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=params.synonyms)
+        asked = data.templates or prompts.templates(params.templates)
+        synonyms = params.synonyms if data.synonyms is None else data.synonyms
+        weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=synonyms)
     if images is None:
         ids = np.unique(data.pairs["image_id"].to_numpy(dtype=object))
         images = embed_images(clip, crops, list(ids), batch_size=size.images, device=device)
@@ -141,14 +142,16 @@ def scored(found: Embedded, data: EvalSet, *, device: torch.device = CPU) -> Sco
     captions = retrieval.Queries(
         of_texts.best[texts.of_caption], of_texts.precision[texts.of_caption]
     )
-    metrics = {
-        **_retrieval("image_to_text", of_images, np.arange(len(ids))),
-        **_retrieval("text_to_image", captions, owner),
-    }
+    metrics: dict[str, Statistic] = {}
+    if data.unsearched is None:
+        metrics |= _retrieval("image_to_text", of_images, np.arange(len(ids)))
+        metrics |= _retrieval("text_to_image", captions, owner)
     said = pd.DataFrame(
         {"image_id": ids, "label": None, "score": np.nan, "rank_i2t": of_images.best}
     )
     details: dict[str, Any] = {"omitted": {}, "texts": len(texts.distinct)}
+    if data.unsearched is not None:
+        details["omitted"]["retrieval"] = data.unsearched
     why = _unclassified(data)
     if why is not None or found.weights is None:
         details["omitted"]["classification"] = why

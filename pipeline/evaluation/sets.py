@@ -1,10 +1,11 @@
 """The sets on which models are compared: the target's test split, and general sets.
 
-A general set is a folder of images and captions in any format that `data.source` takes; labels are
-taken where there are any. What a fine-tune forgets shows on it, as long as the fine-tune never saw
-it.
+A general set is a folder of images and captions in any format that `data.source` takes, and may
+say more of itself (described.py). What a fine-tune forgets shows on it, as long as the fine-tune
+never saw it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from pipeline.data.pairs import Split, read_pairs
 from pipeline.data.places import Place, Places, places_of
 from pipeline.data.sources.detect import open_source
 from pipeline.errors import DataError
+from pipeline.evaluation import described, prompts
+from pipeline.evaluation.described import Described
 from pipeline.params import Columns, DataParams
 
 TARGET = "target"
 """The name of the test split among the sets."""
 
-ANY = Columns(image="auto", caption="auto", label="auto", group=None, split=None)
+ANY = Columns(image="auto", caption="auto", label="auto", group=None, split="auto")
+
+NO_CAPTIONS = "its images have classes and no captions"
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,16 @@ class EvalSet:
         pairs: image_id, image (its name), caption, label or null.
         classes: the names among which an image's label is looked for; empty without labels.
         places: where each image lies, by its id.
+        templates, synonyms: the set's own; None: those of params.yaml.
+        unsearched: why captions are not searched; None: they are.
     """
 
     pairs: pd.DataFrame
     classes: list[str]
     places: Places
+    templates: list[str] | None = None
+    synonyms: Mapping[str, Sequence[str]] | None = None
+    unsearched: str | None = None
 
 
 def target(clean: Path, source: Path, *, packed: Path, split: Split = "test") -> EvalSet:
@@ -47,6 +57,12 @@ def target(clean: Path, source: Path, *, packed: Path, split: Split = "test") ->
     if part.empty:
         raise DataError(f"the {split} split is empty: raise clean.split.{split} or add data")
     return EvalSet(part, _classes(pairs), places_of(part, source=source, packed=packed))
+
+
+def trained_on(clean: Path) -> frozenset[str]:
+    """Ids of the images of the train split."""
+    pairs = read_pairs(clean)
+    return frozenset(pairs.loc[pairs["split"] == "train", "image_id"])
 
 
 def general(folder: Path, *, scratch: Path, template: str) -> dict[str, EvalSet]:
@@ -62,36 +78,130 @@ def general(folder: Path, *, scratch: Path, template: str) -> dict[str, EvalSet]
             f"evaluate.general is {str(folder)!r}, which is not a folder: name one that holds a "
             "folder a set, or an empty one to measure no forgetting"
         )
-    folders = sorted(f for f in folder.iterdir() if f.is_dir())
-    if any(f.name == TARGET for f in folders):
-        raise DataError(f"{folder / TARGET}: that name means your own test split; rename the set")
+    loose = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
+    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if loose:
+        raise DataError(
+            f"evaluate.general is {str(folder)!r}, which holds {loose[0].name} and seems to be a "
+            "set itself: name the folder above it, in which each folder is a set"
+        )
+    for one in folders:
+        if one.name == TARGET:
+            raise DataError(f"{one}: that name means your own test split; rename the set")
+        if one.is_symlink():
+            raise DataError(
+                f"{one} is a link, which DVC does not follow, so no change of the set would be "
+                "seen: move or copy the set there"
+            )
     return {f.name: _general(f, scratch=scratch, template=template) for f in folders}
 
 
 def _general(folder: Path, *, scratch: Path, template: str) -> EvalSet:
+    said = described.read(folder)
     data = DataParams(
-        source=str(folder),
+        source=str(said.source),
         format="auto",
         captions="auto",
         image_root=".",
         caption_template=template,
         columns=ANY,
     )
+    try:
+        source = open_source(data, needed=("image",))
+    except DataError as error:
+        raise DataError(
+            f"the general set {folder.name}: {error}\n       If {folder.parent} is one set and "
+            "not a folder of sets, name the folder above it in evaluate.general"
+        ) from None
     parts = []
     known: dict[tuple[Any, ...], str] = {}
     places: Places = {}
-    for batch in open_source(data).batches():
-        rows = batch.rows
-        broken = [
-            *batch.malformed["source_row"],
-            *rows["source_row"][rows[["image", "caption"]].isna().any(axis=1)],
-        ]
-        if broken:
-            raise DataError(f"{folder}: row {min(broken)} lacks its image or caption")
-        ids = [_image_id(row, folder, scratch, known, places) for row in rows.itertuples()]
-        parts.append(rows[["image", "caption", "label"]].assign(image_id=ids))
-    pairs = pd.concat(parts, ignore_index=True)
-    return EvalSet(pairs, _classes(pairs), places)
+    for batch in source.batches():
+        if len(batch.malformed):
+            first = batch.malformed.iloc[0]
+            raise DataError(f"{said.source}: row {first['source_row']}: {first['value']}")
+        rows = _counted(batch.rows, said)
+        lacking = rows["source_row"][rows["image"].isna()]
+        if len(lacking):
+            raise DataError(f"{said.source}: row {lacking.min()} lacks its image")
+        ids = [_image_id(row, said.source, scratch, known, places) for row in rows.itertuples()]
+        kept = rows[["source_row", "image", "caption", "label", "split"]]
+        parts.append(kept.assign(image_id=ids))
+    pairs = _of_split(pd.concat(parts, ignore_index=True), said)
+    own = source.format != "class_folders"
+    return _whole(_named(pairs, said), places, said, template=template, own=own)
+
+
+def _counted(rows: pd.DataFrame, said: Described) -> pd.DataFrame:
+    """Rows whose split may count: images of others are not looked at."""
+    return rows if said.split is None else rows[rows["split"] == said.split]
+
+
+def _of_split(pairs: pd.DataFrame, said: Described) -> pd.DataFrame:
+    """The part that counts: the one that the set names, `test` where there is one, or all."""
+    if pairs.empty:
+        raise DataError(
+            f"{said.source / described.SET_FILE}: split is {said.split!r}, and no row is of it"
+        )
+    test = pairs["split"] == "test"
+    return pairs[test] if said.split is None and test.any() else pairs
+
+
+def _named(pairs: pd.DataFrame, said: Described) -> pd.DataFrame:
+    """Labels as the names of their classes, where the set gives names to numbers."""
+    if said.names is None:
+        return pairs
+    names = {**{name: name for name in said.names.values()}, **said.names}
+    label = pairs["label"].map({text: _plain(text) for text in pairs["label"].dropna().unique()})
+    unknown = label.notna() & ~label.isin(names)
+    if unknown.any():
+        row = pairs[unknown].iloc[0]
+        raise DataError(
+            f"{said.source}: row {row['source_row']} has the label {row['label']!r}, and the set "
+            f"names {len(said.names)} classes, {next(iter(said.names))!r} to "
+            f"{list(said.names)[-1]!r}: mend the label or the names"
+        )
+    return pairs.assign(label=label.map(names))
+
+
+def _plain(label: str) -> str:
+    """A number as it is counted: `007`, `7.0` are 7."""
+    whole = label.removesuffix(".0")
+    return str(int(whole)) if whole.isascii() and whole.isdigit() else label
+
+
+def _whole(
+    pairs: pd.DataFrame, places: Places, said: Described, *, template: str, own: bool
+) -> EvalSet:
+    """The set, if each of its images has what it is measured by; `own`: captions of its own."""
+    folder = said.source
+    classes = _classes(pairs) if said.names is None else list(said.names.values())
+    bare = pairs["caption"].isna()
+    if bare.any() and not (bare & pairs["label"].notna()).all():
+        row = pairs[bare].iloc[0]
+        raise DataError(f"{folder}: row {row['source_row']} lacks its caption")
+    if bare.all() or not own:
+        captions = [template.replace("{}", name) for name in pairs["label"]]
+        pairs, own = pairs.assign(caption=captions), False
+    if classes:
+        try:
+            prompts.names(classes, said.synonyms or {})
+        except DataError as error:
+            raise DataError(f"{folder}: {error}") from None
+    if not own and len(classes) < 2:
+        raise DataError(
+            f"{folder}: its images have no captions, and it has one class, {classes[0]!r}: any "
+            "answer would be right, so there is nothing to measure; give it captions or classes"
+        )
+    columns = ["image", "caption", "label", "image_id"]
+    return EvalSet(
+        pairs[columns].reset_index(drop=True),
+        classes,
+        places,
+        said.templates,
+        said.synonyms,
+        None if own else NO_CAPTIONS,
+    )
 
 
 def _image_id(

@@ -65,6 +65,11 @@ def _forgotten(results: Mapping[str, Any]) -> Iterator[str]:
     for name, scores in all_sets(results).items():
         if name != TARGET and headline(scores).outcome == "loss":
             yield f"It forgot: on {name} it is worse than its base (see above)."
+        if scores.get("trained"):
+            yield (
+                f"{scores['trained']:,} pictures of {name} were trained on, so it can't show what "
+                "was forgotten of them."
+            )
 
 
 def _of_data(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -121,6 +121,12 @@ def without_images(scores: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in of_set(scores).get("classes_without_images") or []]
 
 
+def unsearched(scores: Mapping[str, Any]) -> str | None:
+    """Why captions of the set were not searched; None: they were."""
+    told: str | None = (of_set(scores).get("omitted") or {}).get("retrieval")
+    return told
+
+
 def majority(scores: Mapping[str, Any]) -> float | None:
     """The accuracy of always naming the most frequent class."""
     told = of_set(scores).get("majority")

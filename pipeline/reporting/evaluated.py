@@ -34,7 +34,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """All that the page says of one set of pictures; `searches`: heading → right, wrong."""
+    """All that the page says of one set of pictures.
+
+    `searches`: heading → right, wrong; `unsearched`: why there are none; `trained`: how many of its
+    pictures were trained on.
+    """
 
     name: str
     is_target: bool
@@ -43,6 +47,8 @@ class Evaluated:
     comparisons: list[Comparison]
     before_after: Chart
     recall: list[Chart]
+    unsearched: str | None
+    trained: int
     labelled: bool
     gained: list[Example]
     gained_count: int
@@ -89,7 +95,10 @@ def evaluated(
                 text="The table of this set holds the same numbers.",
             )
             for key, words in plots.DIRECTIONS.items()
+            if scores["base"][f"{key}_r1"] is not None
         ],
+        unsearched=details.unsearched(scores),
+        trained=scores.get("trained", 0),
         labelled=labelled,
         gained=_examples(changes.gained, places, labelled=labelled),
         gained_count=len(changes.gained),

@@ -50,6 +50,7 @@ def recall_rows(results: Mapping[str, Any]) -> pd.DataFrame:
         for direction in DIRECTIONS
         for key, model in (("base", "base"), ("final", "fine-tuned"))
         for k in RANKS
+        if scores[key][f"{direction}_r{k}"] is not None
     ]
     return pd.DataFrame(rows, columns=["set", "direction", "k", "model", "recall"])
 

@@ -100,6 +100,15 @@ def test_what_accuracy_can_not_say_is_left_out_with_its_reason(
     assert found.said["label"].isna().all()
 
 
+def test_captions_that_are_the_classes_are_not_searched() -> None:
+    labels = ["ant", "bee"]
+    pairs = pd.DataFrame({"image_id": ["0", "1"], "caption": labels, "label": labels})
+    data = EvalSet(pairs, CLASSES, {}, unsearched="its images have classes and no captions")
+    found = scored(Embedded(UNIT[:2], UNIT[:2], UNIT, 10.0), data)
+    assert list(found.metrics) == ["top1", "top5", "mean_per_class"]
+    assert found.details["omitted"] == {"retrieval": "its images have classes and no captions"}
+
+
 def test_of_five_classes_the_best_five_say_nothing() -> None:
     found = of(UNIT[[0, 1]], ["ant", "bee"], CLASSES[:5])
     assert "top5" not in found.metrics

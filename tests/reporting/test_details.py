@@ -84,6 +84,12 @@ def test_a_second_opinion_is_an_accuracy_with_its_interval():
     assert details.opinions({"probe": {"linear": None}}) == []
 
 
+def test_a_set_that_is_not_searched_says_why():
+    assert details.unsearched({"details": DETAILS}) is None
+    omitted = {"omitted": {"retrieval": "it has none"}}
+    assert details.unsearched({"details": {"base": omitted, "final": omitted}}) == "it has none"
+
+
 def test_what_is_absent_is_none_and_said_to_be():
     target = scores(0.4, 0.6, 0.1, 0.3, labels=False)
     for none in ({}, {"details": None}, {"details": {}}):

@@ -33,11 +33,16 @@ class Chosen(NamedTuple):
 
 
 def choose(
-    wanted: Columns, present: Sequence[str], first: Sequence[Mapping[str, Any]], *, where: str
+    wanted: Columns,
+    present: Sequence[str],
+    first: Sequence[Mapping[str, Any]],
+    *,
+    where: str,
+    needed: Sequence[str],
 ) -> Chosen:
     """Settle the columns of a source that has the columns `present` and begins with rows `first`.
 
-    Raises DataError naming the key when a column is missing that is named or can't be done without.
+    Raises DataError naming the key when a column is missing that is named or `needed`.
     """
     columns: dict[str, str] = {}
     guessed: list[str] = []
@@ -66,7 +71,7 @@ def choose(
             guessed.append(field)
             if len(likely) > 1:
                 notes.append(f"{field} could also be {', '.join(likely[1:])}")
-        elif field in ("image", "caption"):
+        elif field in needed:
             raise DataError(
                 f"{where} has no column that is known to hold the {field} (it has: "
                 f"{', '.join(sorted(present))}): set data.columns.{field}"

@@ -57,8 +57,8 @@ FIXED = {name: name for name in ("image", "caption", "label", "split")}
 """Readers that make their own rows call the columns so."""
 
 
-def open_source(data: DataParams) -> Source:
-    """Look at `data.source`, and return how to read it.
+def open_source(data: DataParams, *, needed: Sequence[str] = ("image", "caption")) -> Source:
+    """Look at `data.source`, and return how to read it; columns that are `needed` must be there.
 
     Raises DataError when the source, a file or a column is missing, or there is no row, and for a
     file that is a link out of the source, or a broken one;
@@ -87,7 +87,7 @@ def open_source(data: DataParams) -> Source:
         used = {field: name for field, name in FIXED.items() if _any(first, name)}
         chosen = Chosen({"image": "image", "caption": "caption"} | used, [], [])
     elif first:
-        chosen = choose(data.columns, present, first, where=where)
+        chosen = choose(data.columns, present, first, where=where, needed=needed)
         if kind in ("parquet_images", "save_to_disk") and data.columns.image == "auto":
             column = embedded.image_column(embedded.schema_of(files[0]))
             chosen.columns["image"] = column or chosen.columns["image"]
