@@ -26,6 +26,7 @@ from pipeline.sections import (
     NearCaptions,
     NearImages,
     Positive,
+    ProbeParams,
     Section,
     ShortCaptions,
     SlicesParams,
@@ -46,6 +47,7 @@ __all__ = [
     "NearCaptions",
     "NearImages",
     "Positive",
+    "ProbeParams",
     "Section",
     "ShortCaptions",
     "SplitShares",
@@ -172,6 +174,7 @@ class EvaluateParams(Section):
     alphas: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     max_forgetting: Annotated[float, Field(ge=0, le=100)] | None
     batch_size: Literal["auto"] | Positive
+    probe: ProbeParams | None
     bootstrap: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
     slices: SlicesParams

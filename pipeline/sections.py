@@ -214,3 +214,13 @@ class AugmentParams(Section):
     brightness: Annotated[float, Field(ge=0, lt=1)]
     contrast: Annotated[float, Field(ge=0, lt=1)]
     flip: Share
+
+
+class ProbeParams(Section):
+    """The classifiers of embeddings: neighbours that vote, strengths of the linear one's penalty,
+    and training images at most.
+    """
+
+    k: Positive
+    l2: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    max_train: Positive

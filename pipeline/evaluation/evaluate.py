@@ -10,7 +10,7 @@ from pipeline.clip import device as devices
 from pipeline.clip.model import Clip, load, load_folder, locate
 from pipeline.clip.pixels import Crops
 from pipeline.data.places import Places
-from pipeline.evaluation import prompts, sets, slices
+from pipeline.evaluation import probe, prompts, sets, slices
 from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import HEADLINES, headline
 from pipeline.evaluation.interpolate import Choice, Point, alike, between, choose
@@ -27,7 +27,8 @@ class Evaluation(NamedTuple):
             and final (metric → value, null where it says nothing); gain, of final over base, and
             gain_finetuned (metric → value, low, high); details of base and final (see score.py).
             Of a general set also `trained`: how many of its images were trained on.
-            `alpha` and `choice`: see interpolate.py; `slices` of the target: see slices.py.
+            `alpha` and `choice`: see interpolate.py; of the target `slices` and `probe`: see
+            slices.py, probe.py.
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
             general set's name), metric, value.
         predictions: names of sets → a row an image: what base and final model said of it.
@@ -141,6 +142,16 @@ def evaluate(
                 resamples=params.bootstrap,
                 confidence=params.confidence,
                 seed=seed,
+            ),
+            "probe": probe.second_opinion(
+                (before, final),
+                lambda: measured(sets.target(clean, source, packed=packed, split="train")),
+                val,
+                test,
+                params,
+                same=same.images or alpha == 0.0,
+                seed=seed,
+                device=device,
             ),
         },
         curve=_curve({sets.TARGET: val, **general}),

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.evaluation.exact import Floats, Grid, Integers, Matrix
+from pipeline.evaluation.exact import CPU, Floats, Grid, Integers, Matrix
 
 FIRST = 5
 """Answers shown of each query."""
@@ -43,40 +43,55 @@ class Searched(NamedTuple):
     item: Integers
 
 
-def top(queries: Matrix, items: Matrix, k: int) -> tuple[Integers, Floats]:
+def top(
+    queries: Matrix, items: Matrix, k: int, *, device: torch.device = CPU
+) -> tuple[Integers, Floats]:
     """The k nearest of M items to each of Q queries and their cosines: Q×k, Q×k, best first.
 
     Equal ones stand by position; k is at most M. Vectors have unit length.
     """
-    query_grid, item_grid = Grid(queries), Grid(items)
+    query_grid, item_grid = Grid(queries, device=device), Grid(items, device=device)
+    k = min(k, len(items))
     found = [
-        _nearest_of(query_grid[start : start + QUERIES], item_grid, min(k, len(items)))
+        _nearest_of(query_grid[start : start + QUERIES], item_grid, k)
         for start in range(0, len(queries), QUERIES)
     ]
-    indices, cosines = zip(*found, strict=True) if found else ((), ())
-    none = np.empty((0, min(k, len(items))))
-    return (
-        np.concatenate([none.astype(np.int64), *indices]),
-        np.concatenate([none, *cosines]),
-    )
+    indices = [np.empty((0, k), np.int64), *(place for place, _ in found)]
+    cosines = [np.empty((0, k)), *(cosine for _, cosine in found)]
+    return np.concatenate(indices), np.concatenate(cosines)
 
 
 def _nearest_of(query_QD: Tensor, items: Grid, k: int) -> tuple[Integers, Floats]:
     """Items are taken a block at a time: all of them on the grid would be a copy in float64.
 
-    What was best so far stands before a block, so that a stable sort keeps equal ones in order.
+    What was best so far stands before a block, so equal ones stay in their order.
     """
-    best_Qk = torch.empty((len(query_QD), 0), dtype=torch.float64)
-    place_Qk = torch.empty((len(query_QD), 0), dtype=torch.int64)
+    device = query_QD.device
+    best_Qk = torch.empty((len(query_QD), 0), dtype=torch.float64, device=device)
+    place_Qk = torch.empty((len(query_QD), 0), dtype=torch.int64, device=device)
     for start in range(0, len(items), ITEMS):
         scores_QK = query_QD @ items[start : start + ITEMS].T
-        places_QK = torch.arange(start, start + scores_QK.shape[1]).expand_as(scores_QK)
-        scores_QK, places_QK = (
-            torch.cat(both, dim=1) for both in ((best_Qk, scores_QK), (place_Qk, places_QK))
-        )
-        order_Qk = torch.argsort(scores_QK, dim=1, descending=True, stable=True)[:, :k]
-        best_Qk, place_Qk = scores_QK.gather(1, order_Qk), places_QK.gather(1, order_Qk)
-    return place_Qk.numpy(), best_Qk.numpy()
+        width = scores_QK.shape[1]
+        places_QK = torch.arange(start, start + width, device=device).expand_as(scores_QK)
+        both_QK = torch.cat((best_Qk, scores_QK), dim=1)
+        order_Qk, best_Qk = _first(both_QK, min(k, both_QK.shape[1]))
+        place_Qk = torch.cat((place_Qk, places_QK), dim=1).gather(1, order_Qk)
+    return place_Qk.cpu().numpy(), best_Qk.cpu().numpy()
+
+
+def _first(scores_QM: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Places and values of the k largest, Q×k both, in their order.
+
+    A sort of all M takes many times as long, and `topk` leaves open which of equal ones it takes.
+    """
+    last_Q1 = scores_QM.topk(k, dim=1).values[:, -1:]
+    above_QM, equal_QM = scores_QM > last_Q1, scores_QM == last_Q1
+    lacking_Q1 = k - above_QM.sum(dim=1, keepdim=True)
+    taken_QM = above_QM | (equal_QM & (equal_QM.cumsum(dim=1) <= lacking_Q1))
+    place_Qk = taken_QM.nonzero()[:, 1].reshape(len(scores_QM), k)
+    scores_Qk = scores_QM.gather(1, place_Qk)
+    order_Qk = scores_Qk.argsort(dim=1, descending=True, stable=True)
+    return place_Qk.gather(1, order_Qk), scores_Qk.gather(1, order_Qk)
 
 
 def examples(searched: Searched, best: Integers, *, each: int = EACH) -> pd.DataFrame:

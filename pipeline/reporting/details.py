@@ -4,7 +4,8 @@ All of it may be absent: then there is nothing to show, and `left_out` says why.
 
     results[set]["details"]  per_class, calibration, majority, classes_without_images, omitted
     results["slices"]        rows: by, value, images, base, final, gain, low, high, shown
-    results["probe"]         knn, linear → base, final, gain (value, low, high)
+    results["probe"]         knn, linear → base, final, gain (value, low, high); omitted, and what
+                             it was measured on (evaluation/probe.py)
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,9 @@ PROBES = {
 }
 NOT_MEASURED = "evaluate did not measure it"
 NO_LABELS = "the test pictures have no labels"
+MODELS = {"base": "base", "final": "fine-tuned"}
+NAMED = 5
+"""Labels named in a sentence, at most."""
 
 
 class ClassRow(NamedTuple):
@@ -172,6 +176,35 @@ def opinions(results: Mapping[str, Any]) -> list[Opinion]:
     ]
 
 
+def limits(results: Mapping[str, Any]) -> list[str]:
+    """What narrows the second opinion, as sentences."""
+    told = results.get("probe") or {}
+    said = []
+    if "linear" in told.get("omitted", {}):
+        said.append(f"No linear probe: {told['omitted']['linear']}.")
+    if "images" in told and told["images"]["train"] < told["labelled"]:
+        said.append(
+            f"Learnt from {told['images']['train']:,} of {told['labelled']:,} labelled training "
+            "pictures (evaluate.probe.max_train)."
+        )
+    if told.get("unseen", {}).get("images"):
+        names = told["unseen"]["classes"]
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        said.append(
+            f"Of the test pictures, {told['unseen']['images']:,} can't be named rightly, as no "
+            f"training picture has their label: {', '.join(names[:NAMED])}{more}."
+        )
+    ends = [MODELS[model] for model, at_end in told.get("at_end", {}).items() if at_end]
+    if ends:
+        said.append(
+            f"For the {' and the '.join(ends)} model the linear probe's penalty is the weakest or "
+            "strongest of evaluate.probe.l2: one beyond may be better."
+        )
+    if not all(told.get("converged", {}).values()):
+        said.append("The linear probe was not trained to the end: its figures may be too low.")
+    return said
+
+
 def left_out(
     results: Mapping[str, Any], *, confused: bool, searched: bool, drawn: bool
 ) -> dict[str, str]:
@@ -181,6 +214,7 @@ def left_out(
     unnamed = told.get("omitted", {}).get("classification") or (
         NO_LABELS if target["classes"] is None else NOT_MEASURED
     )
+    unasked = (results.get("probe") or {}).get("omitted", {}).get("probe", unnamed)
     shown: Iterable[tuple[str, bool, str]] = (
         ("General sets", bool(results["general"]), "there is none, so what was forgotten is open"),
         ("Examples of searches", searched, NOT_MEASURED),
@@ -188,7 +222,7 @@ def left_out(
         ("Class by class", bool(class_rows(target)), unnamed),
         ("How sure it is", bool(calibration(target)), unnamed),
         ("Parts of the test pictures", bool(results.get("slices")), NOT_MEASURED),
-        ("A second opinion", bool(results.get("probe")), unnamed),
+        ("A second opinion", bool(opinions(results)), unasked),
         ("Pictures as points", drawn, "embed kept none"),
     )
     return {name: why for name, there, why in shown if not there}

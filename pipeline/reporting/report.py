@@ -93,6 +93,7 @@ def render(
             curve=way,
             slices=details.slices(results),
             opinions=details.opinions(results),
+            opinion_limits=details.limits(results),
             left_out=left_out,
             training=training,
             history=history,
