@@ -4,7 +4,7 @@ Shapes: N images, U texts, P pairs of an image and a text, Q queries, M items, D
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,11 +105,12 @@ def examples(searched: Searched, best: Integers, *, each: int = EACH) -> pd.Data
     rows: list[tuple[Any, ...]] = []
     belongs = _belonging(searched)
     for way in (best == 1, best > 1):
-        chosen = _spread(np.flatnonzero(way).tolist(), searched.query_names, belongs, each)
+        chosen = _spread(np.flatnonzero(way), searched.query_names, belongs, each)
         at = np.array(chosen, np.int64)
         indices, cosines = top(searched.queries[at], searched.items, FIRST)
         for query, answers, sure in zip(chosen, indices, cosines, strict=True):
-            own = _nearest(searched, query, belongs[query])
+            mine = belongs(query)
+            own = _nearest(searched, query, mine)
             named = (
                 searched.direction,
                 searched.query_names[query],
@@ -117,7 +118,7 @@ def examples(searched: Searched, best: Integers, *, each: int = EACH) -> pd.Data
                 int(best[query]),
             )
             rows += [
-                (*named, rank, searched.item_names[i], float(cosine), i in belongs[query])
+                (*named, rank, searched.item_names[i], float(cosine), i in mine)
                 for rank, (i, cosine) in enumerate(zip(answers.tolist(), sure, strict=True), 1)
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -145,26 +146,34 @@ def both_ways(
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
-def _belonging(searched: Searched) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
-    for query, item in zip(searched.query.tolist(), searched.item.tolist(), strict=True):
-        found.setdefault(query, set()).add(item)
-    return found
+def _belonging(searched: Searched) -> Callable[[int], set[int]]:
+    """What gives the items that belong to a query: pairs are sorted once, and no set is kept."""
+    order = np.argsort(searched.query, kind="stable")
+    query, item = searched.query[order], searched.item[order]
+
+    def items(of: int) -> set[int]:
+        return {*item[slice(*np.searchsorted(query, [of, of + 1]))].tolist()}
+
+    return items
 
 
 def _spread(
-    queries: Iterable[int], names: Sequence[str], belongs: dict[int, set[int]], count: int
+    queries: Integers,
+    names: Sequence[str],
+    belongs: Callable[[int], set[int]],
+    count: int,
 ) -> list[int]:
     """The first `count` of the queries by the hash of their names that share no item."""
-    digest: Callable[[int], str] = lambda q: hashlib.sha256(names[q].encode()).hexdigest()  # noqa: E731
+    digests = (hashlib.sha256(names[query].encode()).digest()[:8] for query in queries)
+    by_hash = np.argsort(np.frombuffer(b"".join(digests), dtype=">u8"), kind="stable")
     chosen: list[int] = []
     taken: set[int] = set()
-    for query in sorted(queries, key=lambda q: (digest(q), q)):
+    for query in queries[by_hash].tolist():
         if len(chosen) == count:
             break
-        if not taken & belongs[query]:
+        if not taken & belongs(query):
             chosen.append(query)
-            taken |= belongs[query]
+            taken |= belongs(query)
     return chosen
 
 
