@@ -6,12 +6,11 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline import paths
-from pipeline.data.sources.detect import open_source
 from pipeline.doctor.findings import Fact, Finding, Look
 from pipeline.doctor.seen import Made
 from pipeline.doctor.settings import Settings
 from pipeline.errors import CliptuneError, DataError
-from pipeline.evaluation.sets import ANY, TARGET
+from pipeline.evaluation import described
 from pipeline.params import DataParams, EvaluateParams
 from pipeline.precheck import SAMPLES
 from pipeline.validation.drift import read_accepted
@@ -87,7 +86,10 @@ def _general(evaluate: EvaluateParams, outputs: Made) -> Look:
             "set it to a folder with one data set a folder; data/general, as it comes, is empty"
         )
         return Look([Finding("stops", key, value, "there is no such folder", remedy)], [])
-    sets = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    try:
+        sets = described.folders(folder)
+    except DataError as error:
+        return Look([Finding("stops", key, value, str(error), "mend or remove the set")], [])
     findings = [finding for entry in sets for finding in _set(entry, value)]
     if not sets:
         problem = "it holds no data set: what the model forgets is not measured"
@@ -99,19 +101,7 @@ def _general(evaluate: EvaluateParams, outputs: Made) -> Look:
 
 def _set(folder: Path, value: str) -> Iterator[Finding]:
     """A set that can't be opened would stop `evaluate`, after the training."""
-    if folder.name == TARGET:
-        problem = f"{folder}: that name means your own test split"
-        yield Finding("stops", "evaluate.general", value, problem, "rename the set")
-        return
-    data = DataParams(
-        source=str(folder),
-        format="auto",
-        captions="auto",
-        image_root=".",
-        caption_template="a photo of a {}.",
-        columns=ANY,
-    )
     try:
-        open_source(data)
+        described.opened(folder, template="a photo of a {}.")
     except CliptuneError as error:
         yield Finding("stops", "evaluate.general", value, str(error), "mend or remove the set")

@@ -6,6 +6,7 @@
     test/nshards.txt                        how many of 0.tar, 1.tar, … there are
 
 The last three are those of CLIP_benchmark's data sets (`wds/…`); what set.yaml says goes before.
+Needs no torch, so that the doctor can ask it too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline import mistakes
+from pipeline.data.sources.batches import Source
+from pipeline.data.sources.detect import open_source
 from pipeline.errors import DataError
-from pipeline.evaluation import prompts
-from pipeline.params import PromptSet
+from pipeline.params import Columns, DataParams, PromptSet
 from pipeline.sections import Section
+
+TARGET = "target"
+"""The name of the user's own test split among the sets."""
+
+ANY = Columns(image="auto", caption="auto", label="auto", group=None, split="auto")
 
 SET_FILE = "set.yaml"
 CLASSES_FILE = "classnames.txt"
@@ -63,10 +70,63 @@ class Described(NamedTuple):
     """
 
     source: Path
-    templates: list[str] | None
+    templates: str | list[str] | None
     names: dict[str, str] | None
     synonyms: Mapping[str, Sequence[str]] | None
     split: str | None
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders below `evaluate.general`, each a set; none is fine.
+
+    Raises DataError for what is no folder of sets, and for a set that can't be one.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"evaluate.general is {str(folder)!r}, which is not a folder: name one that holds a "
+            "folder a set, or an empty one to measure no forgetting"
+        )
+    loose = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
+    found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if loose:
+        raise DataError(
+            f"evaluate.general is {str(folder)!r}, which holds {loose[0].name} and seems to be a "
+            "set itself: name the folder above it, in which each folder is a set"
+        )
+    for one in found:
+        if one.name == TARGET:
+            raise DataError(f"{one}: that name means your own test split; rename the set")
+        if one.is_symlink():
+            raise DataError(
+                f"{one} is a link, which DVC does not follow, so no change of the set would be "
+                "seen: move or copy the set there"
+            )
+    return found
+
+
+def opened(folder: Path, *, template: str) -> tuple[Described, Source]:
+    """What the set in `folder` says of itself, and how to read its rows.
+
+    An image that has a class alone may get the `template` for its caption. Raises DataError when it
+    can't be read.
+    """
+    said = read(folder)
+    data = DataParams(
+        source=str(said.source),
+        format="auto",
+        captions="auto",
+        image_root=".",
+        caption_template=template,
+        columns=ANY,
+    )
+    try:
+        source = open_source(data, needed=("image",))
+    except DataError as error:
+        raise DataError(
+            f"the general set {folder.name}: {error}\n       If {folder.parent} is one set and "
+            "not a folder of sets, name the folder above it in evaluate.general"
+        ) from None
+    return said, source
 
 
 def read(folder: Path) -> Described:
@@ -78,7 +138,7 @@ def read(folder: Path) -> Described:
     shards = (folder / COUNT_FILE).is_file()
     if shards:
         _count(folder)
-    templates = said.templates
+    templates: str | list[str] | None = said.templates
     if templates is None and (folder / TEMPLATES_FILE).is_file():
         templates = _templates(folder / TEMPLATES_FILE)
     classes = said.classes
@@ -88,7 +148,7 @@ def read(folder: Path) -> Described:
         classes = {str(number): name for number, name in enumerate(classes)}
     return Described(
         folder / SHARDS if shards else folder,
-        None if templates is None else prompts.templates(templates),
+        templates,
         classes,
         said.synonyms,
         said.split,

@@ -114,7 +114,7 @@ def embedded(
 
     images, texts, weights = known
     if weights is None and _unclassified(data) is None:
-        asked = data.templates or prompts.templates(params.templates)
+        asked = prompts.templates(data.templates or params.templates)
         synonyms = params.synonyms if data.synonyms is None else data.synonyms
         weights = zeroshot.class_weights(data.classes, asked, embed, synonyms=synonyms)
     if images is None:

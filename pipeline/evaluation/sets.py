@@ -16,18 +16,14 @@ from pipeline.artifacts import sha256_bytes, write_bytes
 from pipeline.data.images import inside
 from pipeline.data.pairs import Split, read_pairs
 from pipeline.data.places import Place, Places, places_of
-from pipeline.data.sources.detect import open_source
 from pipeline.errors import DataError
 from pipeline.evaluation import described, prompts
-from pipeline.evaluation.described import Described
-from pipeline.params import Columns, DataParams
-
-TARGET = "target"
-"""The name of the test split among the sets."""
-
-ANY = Columns(image="auto", caption="auto", label="auto", group=None, split="auto")
+from pipeline.evaluation.described import TARGET, Described
 
 NO_CAPTIONS = "its images have classes and no captions"
+
+
+__all__ = ["TARGET", "EvalSet", "general", "target", "trained_on"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class EvalSet:
     pairs: pd.DataFrame
     classes: list[str]
     places: Places
-    templates: list[str] | None = None
+    templates: str | list[str] | None = None
     synonyms: Mapping[str, Sequence[str]] | None = None
     unsearched: str | None = None
 
@@ -73,46 +69,12 @@ def general(folder: Path, *, scratch: Path, template: str) -> dict[str, EvalSet]
     Raises DataError when a set can't be read, or a row of it lacks image or caption: a set that
     measures must be whole.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"evaluate.general is {str(folder)!r}, which is not a folder: name one that holds a "
-            "folder a set, or an empty one to measure no forgetting"
-        )
-    loose = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if loose:
-        raise DataError(
-            f"evaluate.general is {str(folder)!r}, which holds {loose[0].name} and seems to be a "
-            "set itself: name the folder above it, in which each folder is a set"
-        )
-    for one in folders:
-        if one.name == TARGET:
-            raise DataError(f"{one}: that name means your own test split; rename the set")
-        if one.is_symlink():
-            raise DataError(
-                f"{one} is a link, which DVC does not follow, so no change of the set would be "
-                "seen: move or copy the set there"
-            )
+    folders = described.folders(folder)
     return {f.name: _general(f, scratch=scratch, template=template) for f in folders}
 
 
 def _general(folder: Path, *, scratch: Path, template: str) -> EvalSet:
-    said = described.read(folder)
-    data = DataParams(
-        source=str(said.source),
-        format="auto",
-        captions="auto",
-        image_root=".",
-        caption_template=template,
-        columns=ANY,
-    )
-    try:
-        source = open_source(data, needed=("image",))
-    except DataError as error:
-        raise DataError(
-            f"the general set {folder.name}: {error}\n       If {folder.parent} is one set and "
-            "not a folder of sets, name the folder above it in evaluate.general"
-        ) from None
+    said, source = described.opened(folder, template=template)
     parts = []
     known: dict[tuple[Any, ...], str] = {}
     places: Places = {}

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started = Server(port, process)
     wait_for(started)
     yield started
-    started.signal(signal.SIGKILL)
+    with suppress(ProcessLookupError):  # a test may have killed it
+        started.signal(signal.SIGKILL)
     process.wait()
 
 
