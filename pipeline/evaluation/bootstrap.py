@@ -73,6 +73,22 @@ def paired_gain(
     return gains[""]
 
 
+def paired_gain_of_hits(
+    base: Floats, finetuned: Floats, *, resamples: int, confidence: float, seed: int
+) -> dict[str, float]:
+    """`paired_gain` where each of N images is a hit, 1, or none, 0.
+
+    What a resample holds of images that were gained, lost and neither is one multinomial draw, of
+    three numbers where weights are N.
+    """
+    images, gained, lost = len(base), (finetuned > base).sum(), (finetuned < base).sum()
+    shares = np.array([gained, lost, images - gained - lost]) / images
+    drawn_B3 = np.random.default_rng(seed).multinomial(images, shares, size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile((drawn_B3[:, 0] - drawn_B3[:, 1]) / images, [tail, 1 - tail])
+    return {"value": float((gained - lost) / images), "low": float(low), "high": float(high)}
+
+
 def paired_gains(
     base: Mapping[str, Statistic],
     models: Sequence[Mapping[str, Statistic]],

@@ -9,13 +9,13 @@ Shapes: N images.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.bootstrap import Floats, Metric, paired_gain, value
+from pipeline.evaluation.bootstrap import Floats, paired_gain_of_hits
 from pipeline.evaluation.headline import ACCURACY
 
 BINS = 4
@@ -27,15 +27,19 @@ MOST = 200
 NUMBERS = 12
 """Distinct numbers of a user's column above which they are cut into ranges."""
 
+DIGITS = (6, 9, 12, 17)
+"""In which a number is told: the fewest that tell all apart."""
+
 Cuts = dict[str, "pd.Series[Any]"]
 """By what is cut → the part of each image, by its id; null: in none."""
 
 
 def cuts(pairs: pd.DataFrame, columns: pd.DataFrame) -> Cuts:
-    """All ways in which the images of `pairs` are cut; one that makes a single part is left out.
+    """All ways in which the images of `pairs` are cut.
 
-    So is one that makes the same parts as one before. `columns`: the user's own, by `source_row`;
-    an image has what its first pair has.
+    One that makes a single part is left out, and so is one that makes the same parts as one before;
+    but not of `columns`, the user's own, by `source_row`: they were asked for. An image has what
+    its first pair has.
     """
     images = pairs.groupby("image_id", sort=True)
     first = images.first()
@@ -55,8 +59,11 @@ def cuts(pairs: pd.DataFrame, columns: pd.DataFrame) -> Cuts:
         "group": first["group"],
     }
     of_first = columns.reindex(first["source_row"]).set_axis(first.index)
-    found |= {str(name): _parts(of_first[name]) for name in columns}
-    return _distinct({by: _largest(parts) for by, parts in found.items()})
+    own = {
+        f"column {name}" if name in found else str(name): _largest(_parts(of_first[name]))
+        for name in columns
+    }
+    return _distinct({by: _largest(parts) for by, parts in found.items()}) | own
 
 
 def ranges(values: "pd.Series[Any]", *, unit: str = "") -> "pd.Series[Any]":
@@ -67,7 +74,8 @@ def ranges(values: "pd.Series[Any]", *, unit: str = "") -> "pd.Series[Any]":
     edges = np.unique(known.quantile(np.linspace(0, 1, BINS + 1)[1:], interpolation="lower"))
     of = pd.Series(np.searchsorted(edges, known), index=known.index)
     least, most = known.groupby(of).min(), known.groupby(of).max()
-    named = [_span(low, high, unit) for low, high in zip(least, most, strict=True)]
+    text = _texts({*least, *most})
+    named = [_span(text[low], text[high], unit) for low, high in zip(least, most, strict=True)]
     return of.map(dict(zip(least.index, named, strict=True))).reindex(values.index)
 
 
@@ -92,24 +100,24 @@ def table(
     rows: list[dict[str, Any]] = []
     p_values = []
     for by, name, part in _each(cut, right):
-        base, final = (Metric(part[m].to_numpy(), np.ones(len(part))) for m in ("base", "final"))
+        base, final = (part[model].to_numpy() for model in ("base", "final"))
         told = len(part) >= least
-        gain = paired_gain(
-            base, final, resamples=resamples if told else 1, confidence=confidence, seed=seed
+        gain = paired_gain_of_hits(
+            base, final, resamples=resamples, confidence=confidence, seed=seed
         )
         rows.append(
             {
                 "by": by,
                 "value": name,
                 "images": len(part),
-                "base": value(base),
-                "final": value(final),
+                "base": float(base.mean()),
+                "final": float(final.mean()),
                 "gain": gain["value"],
                 "low": gain["low"] if told else None,
                 "high": gain["high"] if told else None,
             }
         )
-        p_values.append(mcnemar(base.hits, final.hits) if told else None)
+        p_values.append(mcnemar(base, final) if told else None)
     shown = holm(p_values, level=1 - confidence)
     for row, is_shown in zip(rows, shown, strict=True):
         row["shown"] = ("gain" if row["gain"] > 0 else "loss") if is_shown else None
@@ -162,18 +170,25 @@ def _each(
 
 
 def _source(images: pd.DataFrame) -> "pd.Series[Any]":
-    """The shard that an image is a part of, or the folder of its file."""
+    """The file that an image came in, or the folder of its own."""
     folder = images["file"].str.rpartition("/")[0]
-    return images["file"].where(images["offset"].notna(), folder).mask(images["packed"])
+    own = images["file"].where(images["offset"].notna(), folder)
+    # One that came with its row is named by its file: `shard!place`.
+    return own.mask(images["packed"], images["image"].str.partition("!")[0])
 
 
 def _parts(values: "pd.Series[Any]") -> "pd.Series[Any]":
     """A user's column: numbers in ranges where they are many, else as they stand."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().sum() == values.notna().sum() and numbers.nunique() > NUMBERS:
+    texts = pd.Series([None if _missing(x) else str(x).strip() for x in values], values.index)
+    told = texts.mask(texts == "")
+    numbers = pd.to_numeric(told, errors="coerce")
+    if numbers.notna().sum() == told.notna().sum() and numbers.nunique() > NUMBERS:
         return ranges(numbers)
-    told = values.map(str, na_action="ignore").str.strip()
-    return told.mask(told == "")
+    return told
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _largest(parts: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -196,10 +211,24 @@ def _distinct(found: Cuts) -> Cuts:
     return kept
 
 
-def _span(low: float, high: float, unit: str) -> str:
+def _texts(numbers: Iterable[float]) -> dict[float, str]:
+    """Numbers as text, no two alike: parts of one name would be one part."""
+    known = set(numbers)
+    for digits in DIGITS:
+        text = {number: _text(number, digits) for number in known}
+        if len(set(text.values())) == len(known):
+            break
+    return text
+
+
+def _text(number: float, digits: int) -> str:
+    return f"{number:.0f}" if number.is_integer() else f"{number:.{digits}g}"
+
+
+def _span(low: str, high: str, unit: str) -> str:
     if low == high:
-        return f"{low:g} {unit.removesuffix('s') if low == 1 else unit}".strip()
-    return f"{low:g}–{high:g} {unit}".strip()
+        return f"{low} {unit.removesuffix('s') if low == '1' else unit}".strip()
+    return f"{low}–{high} {unit}".strip()
 
 
 def _log_choose(of: int, few: int) -> float:

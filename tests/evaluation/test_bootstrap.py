@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import bootstrap
-from pipeline.evaluation.bootstrap import Median, Metric, paired_gain, paired_gains, value
+from pipeline.evaluation.bootstrap import (
+    Median,
+    Metric,
+    paired_gain,
+    paired_gain_of_hits,
+    paired_gains,
+    value,
+)
 
 
 def ratio(hits: list[float], counts: list[float] | None = None) -> Metric:
@@ -93,3 +100,20 @@ def test_how_many_are_drawn_at_once_changes_nothing(monkeypatch: pytest.MonkeyPa
     whole = paired_gain(*arguments, **asked)
     monkeypatch.setattr(bootstrap, "WEIGHTS", 15)
     assert paired_gain(*arguments, **asked) == whole
+
+
+def test_hits_are_resampled_as_their_images_are() -> None:
+    """Of 2 images with 1 gained a resample holds 0, 1 or 2 of it: a quarter, a half, a quarter."""
+    one = paired_gain_of_hits(
+        np.zeros(2), np.array([1.0, 0]), resamples=2000, confidence=0.6, seed=0
+    )
+    assert one == {"value": 0.5, "low": 0, "high": 1}
+    one = paired_gain_of_hits(
+        np.zeros(2), np.array([1.0, 0]), resamples=2000, confidence=0.4, seed=0
+    )
+    assert one == {"value": 0.5, "low": 0.5, "high": 0.5}
+    random = np.random.default_rng(0)
+    base, final = (random.random(300) < 0.6).astype(float), (random.random(300) < 0.7).astype(float)
+    asked = {"resamples": 20_000, "confidence": 0.95, "seed": 0}
+    by_weights = paired_gain(ratio(base), ratio(final), **asked)
+    assert paired_gain_of_hits(base, final, **asked) == pytest.approx(by_weights, abs=0.005)

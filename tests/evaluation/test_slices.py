@@ -1,5 +1,6 @@
 """Parts of a test split, small enough to count."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def pairs_of(count: int = 8, **columns: Any) -> pd.DataFrame:
     known: dict[str, Any] = {
         "source_row": range(1, count + 1),
         "image_id": list("abcdefgh"[:count]),
+        "image": [f"images/{i}.jpg" for i in range(count)],
         "file": [f"images/{i}.jpg" for i in range(count)],
         "offset": None,
         "packed": False,
@@ -45,6 +47,21 @@ def test_numbers_are_cut_into_ranges_of_about_as_many() -> None:
     assert found.tolist()[:-1] == expected
     assert pd.isna(found.iloc[-1])
     assert ranges(pd.Series([5, 5, 5, 9])).tolist() == ["5", "5", "5", "9"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "last"),
+    [
+        ([1_700_000_000 + i for i in range(8)], "1700000000–1700000001", "1700000006–1700000007"),
+        ([0.25 + i / 10**7 for i in range(8)], "0.25–0.2500001", "0.2500006–0.2500007"),
+        ([0.5, 1, 2, 3, 4, 5, 6, math.inf], "0.5–1", "6–inf"),
+    ],
+)
+def test_ranges_that_lie_near_each_other_keep_names_of_their_own(
+    numbers: list[float], first: str, last: str
+) -> None:
+    found = ranges(pd.Series(numbers)).tolist()
+    assert (found[0], found[-1], len(set(found))) == (first, last, 4)
 
 
 def test_each_cut_says_what_its_parts_are() -> None:
@@ -80,11 +97,41 @@ def test_a_users_column_goes_by_the_row_of_the_source() -> None:
     assert found["score"] == ["x", "3", "2", "1"]
 
 
-def test_many_numbers_of_a_users_column_become_ranges() -> None:
-    pairs = pd.concat([pairs_of(8).assign(image_id=[f"{n}{i}" for i in range(8)]) for n in "12"])
-    pairs = pairs.assign(source_row=range(16), image_group=pairs["image_id"])
-    columns = pd.DataFrame({"year": [str(2000 + i) for i in range(16)]})
-    assert parts(pairs, columns)["year"][:5] == ["2000–2003"] * 4 + ["2004–2007"]
+def test_many_numbers_of_a_users_column_become_ranges_whatever_cells_are_empty() -> None:
+    pairs = pd.concat([pairs_of(8).assign(image_id=[f"{n}{i}" for i in range(8)]) for n in "123"])
+    pairs = pairs.assign(source_row=range(24), image_group=pairs["image_id"])
+    years = [str(2000 + i) for i in range(16)]
+    columns = pd.DataFrame({"year": [*years, *["", " ", None, math.nan] * 2]}, dtype=object)
+    found = parts(pairs, columns)["year"]
+    assert found[:5] == ["2000–2003"] * 4 + ["2004–2007"]
+    assert all(pd.isna(part) for part in found[16:])
+
+
+def test_a_users_column_is_shown_whatever_else_makes_its_parts_or_has_its_name() -> None:
+    pairs = pairs_of(4, label=["cat", "cat", "dog", "dog"])
+    rows = pd.Index([1, 2, 3, 4], name="source_row")
+    columns = pd.DataFrame(
+        {"kind": ["c", "c", "d", "d"], "label": ["x", "y", "x", "y"], "all": [[1]] * 4}, index=rows
+    )
+    assert parts(pairs, columns) == {
+        "label": ["cat", "cat", "dog", "dog"],
+        "kind": ["c", "c", "d", "d"],
+        "column label": ["x", "y", "x", "y"],
+        "all": ["[1]"] * 4,
+    }
+
+
+def test_the_source_is_the_file_that_pictures_came_in_or_their_folder() -> None:
+    found = parts(
+        pairs_of(
+            4,
+            image=["x/1.jpg", "y.tar!2.jpg", "z/0.parquet!3", "z/0.parquet!4"],
+            file=["x/1.jpg", "y.tar", "0000.pack", "0000.pack"],
+            offset=[None, 512, 0, 99],
+            packed=[False, False, True, True],
+        )
+    )
+    assert found["source"] == ["x", "y.tar", "z/0.parquet", "z/0.parquet"]
 
 
 def predictions(labels: str, base: str, final: str) -> pd.DataFrame:

@@ -33,4 +33,4 @@ def named_columns(data: DataParams, names: Sequence[str], *, key: str) -> pd.Dat
             f"there are {', '.join(map(repr, seen)) or 'none'}"
         )
     index = pd.Index(rows, name="source_row", dtype="int64")
-    return pd.DataFrame(values, index=index, columns=list(names), dtype=object)
+    return pd.DataFrame(values, index=index, columns=list(values), dtype=object)
