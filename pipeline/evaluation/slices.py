@@ -89,7 +89,7 @@ def table(
     confidence: float,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """A row a part, those that the final model does worst on first.
+    """A row a part, the worst of the final model first; last those too small for an interval.
 
     `predictions` has a row an image (evaluate.py). A row: `by`, `value`, `images`, `base` and
     `final` (shares of them that `metric`, accuracy or R@1 of finding captions, counts as right),
@@ -121,7 +121,10 @@ def table(
     shown = holm(p_values, level=1 - confidence)
     for row, is_shown in zip(rows, shown, strict=True):
         row["shown"] = ("gain" if row["gain"] > 0 else "loss") if is_shown else None
-    return sorted(rows, key=lambda row: (row["final"], row["gain"], row["by"], row["value"]))
+    return sorted(
+        rows,
+        key=lambda row: (row["low"] is None, row["final"], row["gain"], row["by"], row["value"]),
+    )
 
 
 def hits(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:

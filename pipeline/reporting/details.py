@@ -146,11 +146,16 @@ def calibration(scores: Mapping[str, Any]) -> dict[str, Reliability]:
 def slices(results: Mapping[str, Any]) -> dict[str, list[Slice]]:
     """By what the target was cut: its slices, those that the fine-tuned model does worst on first.
 
-    So stand the slicings too. Together the labels, which are many, would hide all others.
+    Those too small for an interval come last. So stand the slicings too. Together the labels, which
+    are many, would hide all others.
     """
     rows = [_slice(row) for row in results.get("slices") or []]
     found: dict[str, list[Slice]] = {}
-    for row in sorted(rows, key=lambda row: (row.final, row.gain, row.by, row.value)):
+
+    def worst(row: Slice) -> tuple[Any, ...]:
+        return (row.low is None, row.final, row.gain, row.by, row.value)
+
+    for row in sorted(rows, key=worst):
         found.setdefault(row.by, []).append(row)
     return found
 

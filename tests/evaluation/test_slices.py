@@ -161,13 +161,13 @@ def test_a_row_a_part_the_worst_first() -> None:
     }
     rows = table(cut, asked, metric=ACCURACY, **ASKED)
     assert [(row["by"], row["value"], row["images"]) for row in rows] == [
-        ("of one", "only", 1), ("label", "y", 2), ("label", "x", 2),
+        ("label", "y", 2), ("label", "x", 2), ("of one", "only", 1),
     ]  # fmt: skip
     assert [(row["base"], row["final"], row["gain"]) for row in rows] == [
-        (1, 0, -1), (1, 0.5, -0.5), (0.5, 1, 0.5),
+        (1, 0.5, -0.5), (0.5, 1, 0.5), (1, 0, -1),
     ]  # fmt: skip
-    assert [rows[0][key] for key in ("low", "high", "shown")] == [None, None, None]
-    assert rows[1]["low"] <= -0.5 <= rows[1]["high"]
+    assert [rows[2][key] for key in ("low", "high", "shown")] == [None, None, None]
+    assert rows[0]["low"] <= -0.5 <= rows[0]["high"]
     shuffled = table(cut, asked.sample(frac=1, random_state=0), metric=ACCURACY, **ASKED)
     assert [row["gain"] for row in shuffled] == [row["gain"] for row in rows]
 
