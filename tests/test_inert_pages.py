@@ -196,7 +196,7 @@ def report(payloads, tmp_path_factory):
 def search(payloads, picture):
     """The page of a search, with a hostile query, among hostile captions and names."""
     hits = [Found(i, 0.5, text, text, text, picture) for i, text in enumerate(payloads, 1)]
-    return hits_page(payloads[5], hits)
+    return hits_page(payloads[5], hits, model=payloads[4])
 
 
 @pytest.fixture(scope="module")
