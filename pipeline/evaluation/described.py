@@ -1,17 +1,19 @@
 """What a general set says of itself, in files beside its images.
 
-    set.yaml                                templates, classes, synonyms, split (SetFile)
+    set.yaml                                templates, classes, synonyms, split, captions (SetFile)
     classnames.txt                          a class a line, in the order of labels 0, 1, …
     zeroshot_classification_templates.txt   a prompt a line, {c} for the class
+    dataset_type.txt                        whether images have several classes, which is refused
     test/nshards.txt                        how many of 0.tar, 1.tar, … there are
 
-The last three are those of CLIP_benchmark's data sets (`wds/…`); what set.yaml says goes before.
+All but the first are those of CLIP_benchmark's data sets (`wds/…`, build_wds_dataset in
+clip_benchmark/datasets/builder.py, 1.6.2); what set.yaml says goes before.
 Needs no torch, so that the doctor can ask it too.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 from ruamel.yaml import YAML
@@ -20,6 +22,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline import mistakes
 from pipeline.data.sources.batches import Source
 from pipeline.data.sources.detect import open_source
+from pipeline.data.sources.rows import SPLIT_NAMES, is_image, is_unread
 from pipeline.errors import DataError
 from pipeline.params import Columns, DataParams, PromptSet
 from pipeline.sections import Section
@@ -29,11 +32,16 @@ TARGET = "target"
 
 ANY = Columns(image="auto", caption="auto", label="auto", group=None, split="auto")
 
+ROWS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".tar", ".tar.gz", ".tgz", ".arrow")
+"""Files that hold rows."""
+
 SET_FILE = "set.yaml"
 CLASSES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
-SHARDS = Path("test")
-COUNT_FILE = SHARDS / "nshards.txt"
+TYPE_FILE = "dataset_type.txt"
+COUNT_FILE = "nshards.txt"
+TEST = "test"
+FILES = (SET_FILE, CLASSES_FILE, TEMPLATES_FILE, TYPE_FILE, COUNT_FILE)
 
 Names = Annotated[list[str], Field(min_length=1)]
 
@@ -48,7 +56,19 @@ class SetFile(Section):
     synonyms: dict[str, Names] | None = None
     """In place of evaluate.synonyms."""
     split: str | None = None
-    """The part that counts, where a set has several; `test` where it has that one."""
+    """The part that counts, where a set has several; else its `test`, its `val`, or all."""
+    captions: Literal["own", "none"] | None = None
+    """none: it is not searched. own: it is, even where captions are no more than classes."""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _numbers_as_written(cls, found: Any) -> Any:
+        """YAML reads 0 as a number."""
+        if isinstance(found, list):
+            return [_written(name) for name in found]
+        if isinstance(found, dict):
+            return {_written(label): _written(name) for label, name in found.items()}
+        return found
 
     @field_validator("templates")
     @classmethod
@@ -59,57 +79,67 @@ class SetFile(Section):
         return found
 
 
+def _written(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
 class Described(NamedTuple):
     """What is known of a set before its rows are read; None: it does not say.
 
     Attributes:
-        source: the folder that holds its rows.
+        folder: the set's.
+        source: the folder that holds its rows: that, or of a set of numbered shards its part.
         templates, synonyms: what its classes are asked for with.
         names: by label, in the order of the classes.
-        split: the part that counts.
+        split: the part that counts, of those in `source`.
+        captions: whether they are its own (SetFile).
     """
 
+    folder: Path
     source: Path
     templates: str | list[str] | None
     names: dict[str, str] | None
     synonyms: Mapping[str, Sequence[str]] | None
     split: str | None
+    captions: Literal["own", "none"] | None
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders below `evaluate.general`, each a set; none is fine.
-
-    Raises DataError for what is no folder of sets, and for a set that can't be one.
-    """
+    """The folder of each set below `folder`; DataError where they can't be that."""
     if not folder.is_dir():
         raise DataError(
             f"evaluate.general is {str(folder)!r}, which is not a folder: name one that holds a "
             "folder a set, or an empty one to measure no forgetting"
         )
-    loose = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
-    found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if loose:
+    below = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    found = [entry for entry in below if entry.is_dir()]
+    names = [entry.name for entry in below if entry.is_file() and _is_of_a_set(entry.name)]
+    if not names and found and all(entry.name.lower() in SPLIT_NAMES for entry in found):
+        names = [f"{entry.name}/" for entry in found]
+    if names:
         raise DataError(
-            f"evaluate.general is {str(folder)!r}, which holds {loose[0].name} and seems to be a "
+            f"evaluate.general is {str(folder)!r}, which holds {names[0]} and seems to be a "
             "set itself: name the folder above it, in which each folder is a set"
         )
-    for one in found:
-        if one.name == TARGET:
-            raise DataError(f"{one}: that name means your own test split; rename the set")
-        if one.is_symlink():
+    for entry in found:
+        if entry.name == TARGET:
+            raise DataError(f"{entry}: that name means your own test split; rename the set")
+        if entry.is_symlink():
             raise DataError(
-                f"{one} is a link, which DVC does not follow, so no change of the set would be "
+                f"{entry} is a link, which DVC does not follow, so no change of the set would be "
                 "seen: move or copy the set there"
             )
     return found
 
 
-def opened(folder: Path, *, template: str) -> tuple[Described, Source]:
-    """What the set in `folder` says of itself, and how to read its rows.
+def _is_of_a_set(name: str) -> bool:
+    """Whether a file makes the folder that it lies in a set; a README or pets.dvc does not."""
+    known = is_image(name) or is_unread(name) or name in FILES
+    return known or name.lower().endswith(ROWS)
 
-    An image that has a class alone may get the `template` for its caption. Raises DataError when it
-    can't be read.
-    """
+
+def opened(folder: Path, *, template: str) -> tuple[Described, Source]:
+    """What the set in `folder` says of itself, and how to read it, by its first rows."""
     said = read(folder)
     data = DataParams(
         source=str(said.source),
@@ -120,13 +150,21 @@ def opened(folder: Path, *, template: str) -> tuple[Described, Source]:
         columns=ANY,
     )
     try:
-        source = open_source(data, needed=("image",))
+        return said, open_source(data, needed=("image",))
     except DataError as error:
-        raise DataError(
-            f"the general set {folder.name}: {error}\n       If {folder.parent} is one set and "
-            "not a folder of sets, name the folder above it in evaluate.general"
-        ) from None
-    return said, source
+        text = f"the general set {folder.name}: {error}"
+        names = [file.name for file in folder.iterdir()]
+        if any(map(is_image, names)) and not any(name.lower().endswith(ROWS) for name in names):
+            text = (
+                f"{folder} holds images and no captions, as a folder of one class does: if "
+                f"{folder.parent} is one set, name the folder above it in evaluate.general"
+            )
+        elif "data." in str(error):
+            text += (
+                "\n       These keys are of your own data: in a general set name columns and files "
+                "as they are known"
+            )
+        raise DataError(text) from None
 
 
 def read(folder: Path) -> Described:
@@ -135,9 +173,11 @@ def read(folder: Path) -> Described:
     Raises DataError that names the file, and what in it is wrong.
     """
     said = _set_file(folder / SET_FILE)
-    shards = (folder / COUNT_FILE).is_file()
-    if shards:
-        _count(folder)
+    _require_one_class_an_image(folder / TYPE_FILE)
+    part = folder / (said.split or TEST)
+    sharded = (part / COUNT_FILE).is_file()
+    if sharded:
+        _count(part)
     templates: str | list[str] | None = said.templates
     if templates is None and (folder / TEMPLATES_FILE).is_file():
         templates = _templates(folder / TEMPLATES_FILE)
@@ -146,13 +186,24 @@ def read(folder: Path) -> Described:
         classes = [line.strip() for line in _lines(folder / CLASSES_FILE)]
     if isinstance(classes, list):
         classes = {str(number): name for number, name in enumerate(classes)}
+    split = None if said.split is None else SPLIT_NAMES.get(said.split.lower(), said.split)
     return Described(
-        folder / SHARDS if shards else folder,
-        templates,
-        classes,
-        said.synonyms,
-        said.split,
+        folder=folder,
+        source=part if sharded else folder,
+        templates=templates,
+        names=classes,
+        synonyms=said.synonyms,
+        split=None if sharded else split,
+        captions=said.captions,
     )
+
+
+def _require_one_class_an_image(file: Path) -> None:
+    if file.is_file() and _lines(file)[0].strip().lower() == "multilabel":
+        raise DataError(
+            f"{file} says multilabel: an image with several classes has no right answer to be told "
+            "from wrong ones by accuracy; remove the set"
+        )
 
 
 def _set_file(file: Path) -> SetFile:
@@ -194,16 +245,21 @@ def _lines(file: Path) -> list[str]:
     return lines
 
 
-def _count(folder: Path) -> None:
+def _count(part: Path) -> None:
     """DataError unless the shards are those that nshards.txt counts."""
-    text = (folder / COUNT_FILE).read_text(encoding="utf-8", errors="replace").strip()
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{folder / COUNT_FILE} says {text[:40]!r}, which is no number of shards")
-    expected = {f"{number}.tar" for number in range(int(text))}
-    there = {file.name for file in (folder / SHARDS).glob("*.tar")}
-    for names, what in ((expected - there, "is missing"), (there - expected, "is one too many")):
-        if names:
-            raise DataError(
-                f"{folder / SHARDS / min(names)} {what}: {COUNT_FILE} counts {text} shards, "
-                f"0.tar to {int(text) - 1}.tar; fetch the set again, or mend the number"
-            )
+    file = part / COUNT_FILE
+    text = file.read_text(encoding="utf-8", errors="replace").strip()
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
+        raise DataError(f"{file} says {text[:40]!r}, which is no number of shards")
+    count = int(text)
+    there = {tar.name for tar in part.glob("*.tar")}
+    missing = next((f"{n}.tar" for n in range(count) if f"{n}.tar" not in there), None)
+    beyond = there - {f"{number}.tar" for number in range(min(count, len(there)))}
+    wrong = (
+        f"{missing} is missing" if missing else f"{min(beyond)} is one too many" if beyond else None
+    )
+    if wrong is not None:
+        raise DataError(
+            f"{part}: {wrong}: {COUNT_FILE} counts {count} shards, 0.tar to {count - 1}.tar; fetch "
+            "the set again, or mend the number"
+        )

@@ -14,6 +14,7 @@ from pipeline.evaluation import probe, prompts, sets, slices
 from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import HEADLINES, headline
 from pipeline.evaluation.interpolate import Choice, Point, alike, between, choose
+from pipeline.evaluation.labels import NO_CAPTIONS
 from pipeline.evaluation.score import METRICS, NOTHING, Known, Scored, embedded, scored
 from pipeline.evaluation.sets import EvalSet
 from pipeline.params import EvaluateParams, ModelParams
@@ -26,7 +27,8 @@ class Evaluation(NamedTuple):
         results: `target` and `general` by name → images, captions, classes, chance; base, finetuned
             and final (metric → value, null where it says nothing); gain, of final over base, and
             gain_finetuned (metric → value, low, high); details of base and final (see score.py).
-            Of a general set also `trained`: how many of its images were trained on.
+            `captions` is 0 where a set has classes alone. Of a general set also `trained`: how many
+            of its images were trained on.
             `alpha` and `choice`: see interpolate.py; of the target `slices` and `probe`: see
             slices.py, probe.py.
         curve: a row for each point and set: alpha, set (`target`, by its validation split, or a
@@ -212,7 +214,7 @@ def _compare(one: _Measured, alpha: float, *, params: EvaluateParams, seed: int)
     gains = dict(zip(models, found, strict=True))
     return {
         "images": len(base.said),
-        "captions": len(one.data.pairs),
+        "captions": 0 if one.data.unsearched == NO_CAPTIONS else len(one.data.pairs),
         "classes": len(classes) or None,
         "chance": 1 / len(classes) if "top1" in base.metrics else None,
         "base": _values(base),

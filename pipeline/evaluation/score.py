@@ -192,6 +192,8 @@ def _check(found: Embedded) -> None:
 
 def _unclassified(data: EvalSet) -> str | None:
     """Why a set is not classified; None: it is."""
+    if data.unnamed is not None:
+        return data.unnamed
     if not data.classes:
         return "the set has no labels"
     if len(data.classes) == 1:

@@ -16,12 +16,10 @@ from pipeline.artifacts import sha256_bytes, write_bytes
 from pipeline.data.images import inside
 from pipeline.data.pairs import Split, read_pairs
 from pipeline.data.places import Place, Places, places_of
+from pipeline.data.sources.batches import Source
 from pipeline.errors import DataError
-from pipeline.evaluation import described, prompts
+from pipeline.evaluation import described, labels, prompts
 from pipeline.evaluation.described import TARGET, Described
-
-NO_CAPTIONS = "its images have classes and no captions"
-
 
 __all__ = ["TARGET", "EvalSet", "general", "target", "trained_on"]
 
@@ -36,6 +34,7 @@ class EvalSet:
         places: where each image lies, by its id.
         templates, synonyms: the set's own; None: those of params.yaml.
         unsearched: why captions are not searched; None: they are.
+        unnamed: why labels are left out; None: they are not.
     """
 
     pairs: pd.DataFrame
@@ -44,6 +43,7 @@ class EvalSet:
     templates: str | list[str] | None = None
     synonyms: Mapping[str, Sequence[str]] | None = None
     unsearched: str | None = None
+    unnamed: str | None = None
 
 
 def target(clean: Path, source: Path, *, packed: Path, split: Split = "test") -> EvalSet:
@@ -52,7 +52,13 @@ def target(clean: Path, source: Path, *, packed: Path, split: Split = "test") ->
     part = pairs[pairs["split"] == split].reset_index(drop=True)
     if part.empty:
         raise DataError(f"the {split} split is empty: raise clean.split.{split} or add data")
-    return EvalSet(part, _classes(pairs), places_of(part, source=source, packed=packed))
+    alike = labels.are_captions(pairs["caption"], pairs["label"])
+    return EvalSet(
+        part,
+        _classes(pairs),
+        places_of(part, source=source, packed=packed),
+        unsearched=labels.OF_CLASSES if alike else None,
+    )
 
 
 def trained_on(clean: Path) -> frozenset[str]:
@@ -69,101 +75,121 @@ def general(folder: Path, *, scratch: Path, template: str) -> dict[str, EvalSet]
     Raises DataError when a set can't be read, or a row of it lacks image or caption: a set that
     measures must be whole.
     """
-    folders = described.folders(folder)
-    return {f.name: _general(f, scratch=scratch, template=template) for f in folders}
+    found = {}
+    for one in described.folders(folder):
+        said, source = described.opened(one, template=template)
+        found[one.name] = _read(said, source, scratch=scratch, template=template)
+    return found
 
 
-def _general(folder: Path, *, scratch: Path, template: str) -> EvalSet:
-    said, source = described.opened(folder, template=template)
+def _read(said: Described, source: Source, *, scratch: Path, template: str) -> EvalSet:
     parts = []
     known: dict[tuple[Any, ...], str] = {}
     places: Places = {}
+    split = _split(said, source)
     for batch in source.batches():
         if len(batch.malformed):
             first = batch.malformed.iloc[0]
             raise DataError(f"{said.source}: row {first['source_row']}: {first['value']}")
-        rows = _counted(batch.rows, said)
+        rows = batch.rows if split is None else batch.rows[batch.rows["split"] == split]
         lacking = rows["source_row"][rows["image"].isna()]
         if len(lacking):
             raise DataError(f"{said.source}: row {lacking.min()} lacks its image")
         ids = [_image_id(row, said.source, scratch, known, places) for row in rows.itertuples()]
-        kept = rows[["source_row", "image", "caption", "label", "split"]]
+        kept = rows[["source_row", "image", "caption", "label"]]
         parts.append(kept.assign(image_id=ids))
-    pairs = _of_split(pd.concat(parts, ignore_index=True), said)
-    own = source.format != "class_folders"
-    return _whole(_named(pairs, said), places, said, template=template, own=own)
-
-
-def _counted(rows: pd.DataFrame, said: Described) -> pd.DataFrame:
-    """Rows whose split may count: images of others are not looked at."""
-    return rows if said.split is None else rows[rows["split"] == said.split]
-
-
-def _of_split(pairs: pd.DataFrame, said: Described) -> pd.DataFrame:
-    """The part that counts: the one that the set names, `test` where there is one, or all."""
+    pairs = pd.concat(parts, ignore_index=True)
     if pairs.empty:
         raise DataError(
-            f"{said.source / described.SET_FILE}: split is {said.split!r}, and no row is of it"
+            f"{said.folder / described.SET_FILE}: split is {said.split!r}, and no row is of it"
         )
-    test = pairs["split"] == "test"
-    return pairs[test] if said.split is None and test.any() else pairs
+    made = source.format == "class_folders"
+    return _whole(pairs, places, said, template=template, made=made)
 
 
-def _named(pairs: pd.DataFrame, said: Described) -> pd.DataFrame:
-    """Labels as the names of their classes, where the set gives names to numbers."""
-    if said.names is None:
-        return pairs
-    names = {**{name: name for name in said.names.values()}, **said.names}
-    label = pairs["label"].map({text: _plain(text) for text in pairs["label"].dropna().unique()})
-    unknown = label.notna() & ~label.isin(names)
-    if unknown.any():
-        row = pairs[unknown].iloc[0]
-        raise DataError(
-            f"{said.source}: row {row['source_row']} has the label {row['label']!r}, and the set "
-            f"names {len(said.names)} classes, {next(iter(said.names))!r} to "
-            f"{list(said.names)[-1]!r}: mend the label or the names"
-        )
-    return pairs.assign(label=label.map(names))
-
-
-def _plain(label: str) -> str:
-    """A number as it is counted: `007`, `7.0` are 7."""
-    whole = label.removesuffix(".0")
-    return str(int(whole)) if whole.isascii() and whole.isdigit() else label
+def _split(said: Described, source: Source) -> str | None:
+    """The part that counts; None: all rows. Images of others are not looked at."""
+    if said.split is not None or "split" not in source.columns:
+        return said.split
+    seen: set[str] = set()
+    for batch in source.batches():
+        seen.update(batch.rows["split"].dropna())
+        if described.TEST in seen:
+            break
+    return next((part for part in (described.TEST, "val") if part in seen), None)
 
 
 def _whole(
-    pairs: pd.DataFrame, places: Places, said: Described, *, template: str, own: bool
+    pairs: pd.DataFrame, places: Places, said: Described, *, template: str, made: bool
 ) -> EvalSet:
-    """The set, if each of its images has what it is measured by; `own`: captions of its own."""
-    folder = said.source
-    classes = _classes(pairs) if said.names is None else list(said.names.values())
-    bare = pairs["caption"].isna()
-    if bare.any() and not (bare & pairs["label"].notna()).all():
-        row = pairs[bare].iloc[0]
-        raise DataError(f"{folder}: row {row['source_row']} lacks its caption")
-    if bare.all() or not own:
-        captions = [template.replace("{}", name) for name in pairs["label"]]
-        pairs, own = pairs.assign(caption=captions), False
-    if classes:
-        try:
-            prompts.names(classes, said.synonyms or {})
-        except DataError as error:
-            raise DataError(f"{folder}: {error}") from None
-    if not own and len(classes) < 2:
+    """The set, if each of its images has what it is measured by; `made`: captions, from classes."""
+    row = f"{said.source}: row " + pairs["source_row"].astype(str)
+    bare, unlabelled = pairs["caption"].isna(), pairs["label"].isna()
+    alone = made or bool(bare.all())
+    for lacks, what in (
+        (unlabelled & alone, "a label, and has no caption"),
+        (bare & (not alone), "its caption"),
+    ):
+        if lacks.any():
+            raise DataError(f"{row[lacks].iloc[0]} lacks {what}")
+    numbers = said.names is None and labels.are_numbers(pairs["label"])
+    if numbers and alone:
         raise DataError(
-            f"{folder}: its images have no captions, and it has one class, {classes[0]!r}: any "
-            "answer would be right, so there is nothing to measure; give it captions or classes"
+            f"{said.folder}: {labels.NUMBERS}: name them in {described.CLASSES_FILE}, a line each "
+            f"from label 0 on, or as `classes` in {described.SET_FILE}"
         )
-    columns = ["image", "caption", "label", "image_id"]
+    if numbers:
+        pairs = pairs.assign(label=None)
+    if said.names is not None:
+        pairs = pairs.assign(label=labels.named(pairs["label"], said.names, where=row))
+    classes = _classes(pairs) if said.names is None else list(dict.fromkeys(said.names.values()))
+    if alone:
+        captions = [template.replace("{}", name) for name in pairs["label"]]
+        pairs = pairs.assign(caption=captions)
+    unsearched = _unsearched(pairs, said, alone=alone)
+    _require_answers(pairs, classes, said, searched=unsearched is None)
     return EvalSet(
-        pairs[columns].reset_index(drop=True),
+        pairs[["image", "caption", "label", "image_id"]].reset_index(drop=True),
         classes,
         places,
         said.templates,
         said.synonyms,
-        None if own else NO_CAPTIONS,
+        unsearched,
+        labels.NUMBERS if numbers else None,
     )
+
+
+def _unsearched(pairs: pd.DataFrame, said: Described, *, alone: bool) -> str | None:
+    """Why captions are not searched; None: they are."""
+    if alone:
+        return labels.NO_CAPTIONS
+    if said.captions == "none":
+        return f"its {described.SET_FILE} says so"
+    same = said.captions is None and labels.are_captions(pairs["caption"], pairs["label"])
+    return labels.OF_CLASSES if same else None
+
+
+def _require_answers(
+    pairs: pd.DataFrame, classes: list[str], said: Described, *, searched: bool
+) -> None:
+    """DataError unless classes can be told apart, or captions are searched for."""
+    other = next((name for name in said.synonyms or {} if name not in classes), None)
+    if other is not None:
+        raise DataError(
+            f"{said.folder / described.SET_FILE}: synonyms names {other!r}, which is no class of "
+            "the set"
+        )
+    try:
+        prompts.names(classes, said.synonyms or {})
+    except DataError as error:
+        raise DataError(f"{said.folder}: {error}") from None
+    labelled = bool(pairs["label"].notna().any())
+    if not searched and not (labelled and len(classes) > 1):
+        found = f"one class, {classes[0]!r}: any answer would be right" if labelled else "no labels"
+        raise DataError(
+            f"{said.folder}: its captions are not searched, and it has {found}; so there is "
+            "nothing to measure: give it captions or classes"
+        )
 
 
 def _image_id(

@@ -34,7 +34,8 @@ def gains(results: Mapping[str, Any]) -> list[str]:
     sentences = [_target(target, images=results["target"]["images"])]
     for name, scores in all_sets(results).items():
         if name != TARGET:
-            sentences.append(_general(name, headline(scores), target=target))
+            told = _general(name, headline(scores), target=target)
+            sentences.append(told + _seen(scores))
     if not results["general"]:
         sentences.append("No general set was measured, so what it forgot is unknown.")
     return sentences
@@ -72,6 +73,14 @@ def _general(name: str, found: Comparison, *, target: Comparison) -> str:
         size, bounds = found.gain, interval(found.low, found.high, digits)
     verb = "lost" if found.outcome == "loss" else "gained"
     return f"On {name} it {verb} {100 * size:.{digits}f} points{measure} {bounds}."
+
+
+def _seen(scores: Mapping[str, Any]) -> str:
+    """That a general set was trained on, so that its figures are no proof."""
+    trained, images = scores.get("trained", 0), scores["images"]
+    if not trained:
+        return ""
+    return f" But {trained:,} of its {images:,} pictures were trained on, so it proves little."
 
 
 def _digits(found: Comparison) -> int:

@@ -62,6 +62,14 @@ def test_no_general_set_is_a_note_and_a_broken_one_stops(
     assert look(settings, "mine", "general") == [("stops", "evaluate.general")]
 
 
+def test_a_set_is_opened_as_evaluate_opens_it(settings: Settings, work_tree: Path) -> None:
+    (work_tree / "general/pets").mkdir()
+    (work_tree / "general/pets/labels.csv").write_text("image,label\na.jpg,cat\nb.jpg,dog\n")
+    assert look(settings, "mine", "general") == []
+    (work_tree / "general/pets/set.yaml").write_text("class: [cat, dog]")
+    assert look(settings, "mine", "general") == [("stops", "evaluate.general")]
+
+
 def test_the_reference_for_drift(settings: Settings, work_tree: Path) -> None:
     def drift() -> str:
         facts = places.look(settings, places.made()).facts

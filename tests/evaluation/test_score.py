@@ -1,16 +1,25 @@
 """One model on one set, from embeddings that a person can follow."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pipeline.clip.model import Clip
+from pipeline.clip.pixels import Crops
+from pipeline.data.places import Place
 from pipeline.errors import ModelError
 from pipeline.evaluation import retrieval
 from pipeline.evaluation.bootstrap import value
-from pipeline.evaluation.score import METRICS, Embedded, Scored, scored
+from pipeline.evaluation.labels import NUMBERS
+from pipeline.evaluation.score import METRICS, Embedded, Scored, embedded, scored
 from pipeline.evaluation.sets import EvalSet
+from pipeline.params import Params
+from tests.drawing import COLOURS, draw
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 UNIT = np.eye(6, dtype=np.float32)
@@ -107,6 +116,35 @@ def test_captions_that_are_the_classes_are_not_searched() -> None:
     found = scored(Embedded(UNIT[:2], UNIT[:2], UNIT, 10.0), data)
     assert list(found.metrics) == ["top1", "top5", "mean_per_class"]
     assert found.details["omitted"] == {"retrieval": "its images have classes and no captions"}
+
+
+def test_a_set_is_asked_for_with_its_own_prompts(
+    tiny: Clip, tmp_path: Path, defaults: Params
+) -> None:
+    draw(tmp_path / "0.png", COLOURS["red"], size=(32, 32))
+    places = {"0": Place(tmp_path / "0.png")}
+    pairs = pd.DataFrame({"image_id": ["0"], "caption": ["ant"], "label": ["ant"]})
+
+    def weights(**own: Any) -> np.ndarray:
+        data = EvalSet(pairs, ["ant", "bee"], places, **own)
+        params = defaults.evaluate.model_copy(update={"templates": ["a photo of a {}."]})
+        found = embedded(tiny, data, Crops(tiny, places), params, device=torch.device("cpu"))
+        assert found.weights is not None
+        return np.asarray(found.weights)
+
+    plain, own = weights(), weights(templates=["a nest of the {}"])
+    assert not np.allclose(own, plain, atol=1e-3)
+    assert np.array_equal(plain, weights(templates=["a photo of a {}."]))
+    other = weights(synonyms={"bee": ["wasp"]})
+    assert np.allclose(other[0], plain[0], atol=1e-6)
+    assert not np.allclose(other[1], plain[1], atol=1e-3)
+
+
+def test_numbers_without_names_are_left_out_and_told() -> None:
+    pairs = pd.DataFrame({"image_id": ["0", "1"], "caption": ["a", "b"], "label": [None, None]})
+    data = EvalSet(pairs, [], {}, unnamed=NUMBERS)
+    found = scored(Embedded(UNIT[:2], UNIT[:2], None, 10.0), data)
+    assert found.details["omitted"] == {"classification": NUMBERS}
 
 
 def test_of_five_classes_the_best_five_say_nothing() -> None:

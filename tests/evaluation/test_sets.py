@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.evaluation import sets
-from pipeline.evaluation.sets import NO_CAPTIONS, EvalSet
+from pipeline.evaluation.labels import NO_CAPTIONS, NUMBERS, OF_CLASSES
+from pipeline.evaluation.sets import EvalSet
 from tests.drawing import COLOURS, draw
 
 
@@ -31,6 +32,15 @@ def shard(file: Path, members: dict[str, bytes | str]) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+
+
+def captioned(folder: Path, rows: list[tuple[str, str]]) -> None:
+    """A captions file, and the pictures that it names."""
+    lines = ["image,caption,label"]
+    for number, (caption, label) in enumerate(rows):
+        jpeg(folder, f"{number}.jpg", seed=number)
+        lines.append(f"{number}.jpg,{caption},{label}")
+    (folder / "captions.csv").write_text("\n".join(lines))
 
 
 @pytest.fixture
@@ -128,6 +138,11 @@ def test_the_test_part_counts_unless_the_set_says_otherwise(tmp_path: Path) -> N
         ({"test/nshards.txt": "3"}, r"2\.tar is missing: .*counts 3 shards, 0\.tar to 2\.tar"),
         ({"test/nshards.txt": "1"}, r"1\.tar is one too many: .*counts 1 shards"),
         ({"test/nshards.txt": "many"}, r"says 'many', which is no number of shards"),
+        ({"test/nshards.txt": "0"}, r"says '0', which is no number of shards"),
+        ({"dataset_type.txt": "multilabel"}, r"several classes has no right answer"),
+        ({"set.yaml": "synonyms: {hound: [x]}"}, r"synonyms names 'hound', which is no class"),
+        ({"set.yaml": "captions: some"}, r"`captions` is 'some': input should be 'own' or 'none'"),
+        ({"set.yaml": "split: val"}, r"wds_pets/set\.yaml: split is 'val', and no row is of it"),
         ({"classnames.txt": "dog\n"}, r"row 2 has the label '1', and the set names 1 classes"),
         ({"classnames.txt": "dog\n\nowl"}, r"classnames\.txt, line 2 is blank"),
         ({"classnames.txt": "cat\nCat\nowl"}, r"'cat' and 'Cat' are the same but for case"),
@@ -170,8 +185,97 @@ def test_classes_alone_of_one_class_measure_nothing(tmp_path: Path) -> None:
     jpeg(folder / "cat", "0.jpg", seed=0)
     jpeg(folder / "dog", "1.jpg", seed=1)
     (folder / "set.yaml").write_text("classes: {cat: pet, dog: pet}")
-    with pytest.raises(DataError, match=r"one class, 'pet'|the same but for case"):
+    with pytest.raises(DataError, match=r"one class, 'pet': any answer would be right"):
         read(folder.parent)
+
+
+def test_labels_of_one_name_are_one_class(benchmark: Path) -> None:
+    """The names of ImageNet's classes that CLIP_benchmark has hold `missile` and others twice."""
+    (benchmark / "classnames.txt").write_text("missile\nmissile\nowl")
+    found = read(benchmark.parent)["wds_pets"]
+    assert found.classes == ["missile", "owl"]
+    assert found.pairs["label"].tolist() == ["missile", "missile"]
+
+
+def test_numbers_name_no_class(benchmark: Path) -> None:
+    (benchmark / "classnames.txt").unlink()
+    with pytest.raises(DataError, match=r"its labels are numbers.*name them in classnames\.txt"):
+        read(benchmark.parent)
+    (benchmark / "set.yaml").write_text("classes: {0: dog, 1: 1}")
+    assert read(benchmark.parent)["wds_pets"].classes == ["dog", "1"], "YAML reads them as numbers"
+
+
+def test_a_set_with_captions_is_searched_whatever_its_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "general" / "mine"
+    captioned(folder, [("a sleeping cat", "0"), ("a dog that runs", "1")])
+    found = read(folder.parent)["mine"]
+    assert (found.classes, found.unsearched, found.unnamed) == ([], None, NUMBERS)
+
+
+def test_captions_that_are_classes_in_one_sentence_are_not_searched(tmp_path: Path) -> None:
+    folder = tmp_path / "general" / "mine"
+    captioned(folder, [("a photo of a Cat", "cat"), ("a photo of a polar bear", "polar_bear")])
+    assert read(folder.parent)["mine"].unsearched == OF_CLASSES
+    (folder / "set.yaml").write_text("captions: own")
+    assert read(folder.parent)["mine"].unsearched is None
+    captioned(folder, [("a photo of a cat", "cat"), ("one photo of a dog", "dog")])
+    (folder / "set.yaml").write_text("captions: none")
+    assert read(folder.parent)["mine"].unsearched == "its set.yaml says so"
+    captioned(folder, [("a photo of a cat", ""), ("one photo of a dog", "")])
+    with pytest.raises(DataError, match="not searched, and it has no labels"):
+        read(folder.parent)
+
+
+def test_folders_are_named_as_they_are_written(tmp_path: Path) -> None:
+    folder = tmp_path / "general" / "fish"
+    jpeg(folder / "great_white", "0.jpg", seed=0)
+    jpeg(folder / "n01440764", "1.jpg", seed=1)
+    (folder / "set.yaml").write_text("classes: {great_white: shark, n01440764: tench}")
+    assert read(folder.parent)["fish"].pairs["label"].tolist() == ["shark", "tench"]
+
+
+def test_of_train_and_val_the_latter_counts_and_the_rest_is_not_unpacked(tmp_path: Path) -> None:
+    folder = tmp_path / "general" / "pets"
+    for part in ("train", "val"):
+        for seed, name in enumerate(("cat", "dog")):
+            jpeg(folder / part / name, f"{part}.jpg", seed=seed + len(part))
+    found = read(folder.parent)["pets"]
+    assert found.pairs["image"].tolist() == ["val/cat/val.jpg", "val/dog/val.jpg"]
+    assert len(found.places) == 2
+    with pytest.raises(DataError, match=r"holds train/ and seems to be a set itself"):
+        read(folder)
+
+
+def test_another_part_of_a_set_of_clip_benchmark(benchmark: Path) -> None:
+    (benchmark / "set.yaml").write_text("split: train")
+    (benchmark / "train" / "nshards.txt").write_text("1")
+    assert read(benchmark.parent)["wds_pets"].pairs["label"].tolist() == ["owl"]
+    (benchmark / "set.yaml").write_text("split: test")
+    assert read(benchmark.parent)["wds_pets"].pairs["label"].tolist() == ["dog", "cat"]
+
+
+def test_the_row_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "general" / "mine"
+    jpeg(folder, "0.jpg", seed=0)
+    (folder / "captions.csv").write_text("image,label\n0.jpg,cat\n0.jpg,dog\n0.jpg,\n")
+    with pytest.raises(DataError, match=r"row 3 lacks a label, and has no caption"):
+        read(folder.parent)
+    (folder / "captions.csv").write_text("foo,bar\n0.jpg,cat\n")
+    with pytest.raises(DataError, match=r"set data\.columns\.image\n.*keys are of your own data"):
+        read(folder.parent)
+
+
+def test_an_image_that_leads_out_of_its_set_is_none(classes: Path) -> None:
+    jpeg(classes.parent.parent, "far.jpg", seed=0)
+    (classes / "cat" / "far.jpg").symlink_to(classes.parent.parent / "far.jpg")
+    with pytest.raises(DataError, match=r"far\.jpg is missing or leads out of its set"):
+        read(classes.parent)
+
+
+def test_files_beside_the_sets_make_no_set_of_their_folder(classes: Path) -> None:
+    for name in ("README.md", "pets.dvc", ".gitignore"):
+        (classes.parent / name).write_text("")
+    assert list(read(classes.parent)) == ["pets"]
 
 
 def test_where_the_sets_lie(tmp_path: Path, classes: Path) -> None:
@@ -179,7 +283,9 @@ def test_where_the_sets_lie(tmp_path: Path, classes: Path) -> None:
         read(tmp_path / "nowhere")
     (tmp_path / "none").mkdir()
     assert read(tmp_path / "none") == {}
-    with pytest.raises(DataError, match=r"the general set cat: .*\n.*is one set"):
+    with pytest.raises(
+        DataError, match=r"pets/cat holds images and no captions.*name the folder above"
+    ):
         read(classes)
     (classes / "set.yaml").write_text("split: test")
     with pytest.raises(DataError, match=r"holds set\.yaml and seems to be a set itself"):

@@ -34,6 +34,15 @@ def test_a_loss_on_the_target_is_not_dressed_up():
     ]
 
 
+def test_a_general_set_that_was_trained_on_proves_little():
+    seen = {**scores(0.5, 0.51, -0.02, 0.04), "trained": 40}
+    told = verdict({**RESULTS, "general": {"art": seen}, **END})[1]
+    assert told == (
+        "On art no difference was shown (+1 points [−2, 4]). "
+        "But 40 of its 500 pictures were trained on, so it proves little."
+    )
+
+
 def test_without_labels_finding_captions_is_what_counts():
     target = scores(0.4, 0.6, 0.16, 0.24, labels=False, images=12345)
     art = scores(0.4, 0.45, 0.02, 0.08)
