@@ -186,13 +186,13 @@ def quality(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def scored(clip: Clip, data: dict[str, EvalSet], crops: dict[str, Crops]) -> Scores:
-    """What HEADLINES say of a model on each set, in fp32."""
+    """What HEADLINES say of a model on each set, in fp32, where they say something."""
     device = devices.prepare(cpu_threads=THREADS)
     asked = params_of.load(Params).evaluate
     found = {}
     for name, one in data.items():
         metrics = score(clip, one, crops[name], asked, device=device).metrics
-        found |= {f"{name} {key}": value(metrics[key]) for key in HEADLINES}
+        found |= {f"{name} {key}": value(metrics[key]) for key in HEADLINES if key in metrics}
     return found
 
 
