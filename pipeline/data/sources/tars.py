@@ -47,7 +47,10 @@ class _Member(tarfile.TarInfo):
 
 def opened(file: Path, *, plain: bool) -> tarfile.TarFile:
     """An archive, gzip-compressed unless it is plain; raises `ENDS` where its start is broken."""
-    return tarfile.open(file, "r:" if plain else "r|gz", tarinfo=_Member)
+    try:
+        return tarfile.open(file, "r:" if plain else "r|gz", tarinfo=_Member)
+    except AttributeError as error:  # tarfile looks up what gzip raises before it has set it
+        raise tarfile.ReadError("the gzip header is broken") from error
 
 
 def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo | Exception]:

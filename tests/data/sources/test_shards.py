@@ -11,6 +11,8 @@ import pytest
 from test_formats import CAPTIONS, add, picture, read, shards
 
 from pipeline.data.sources import tars
+from pipeline.data.sources.rows import BadRow
+from pipeline.data.sources.shards import read_shards
 
 
 def written(folder: Path, members: dict[str, bytes], name: str = "0.tar") -> Path:
@@ -159,3 +161,12 @@ def test_headers_that_never_end_are_refused(tmp_path: Path, case: str, name: str
     _, (rows, bad) = read(tmp_path)
     assert rows["caption"].tolist() == ["one"]
     assert bad["value"].str.contains("ends early").tolist() == [True]
+
+
+def test_a_gzip_header_that_leads_into_noise_is_told(tmp_path: Path) -> None:
+    """Its extra field is long enough to be decompressed; some versions of tarfile trip on it."""
+    header = b"\x1f\x8b\x08\x04" + bytes(4) + b"\x02\xff" + (5).to_bytes(2, "little")
+    (tmp_path / "0.tar.gz").write_bytes(header + b"\xff" * 600)
+    [row] = read_shards([tmp_path / "0.tar.gz"], folder=tmp_path)
+    assert isinstance(row, BadRow)
+    assert row.value.startswith("0.tar.gz ends early: ReadError: ")
