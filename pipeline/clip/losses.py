@@ -126,7 +126,7 @@ def contrast_rows(logits_QK: Tensor, kinds: Masks) -> Tensor:
         positive_QK, apart_QK = positive_QK & ~ignored_QK, positive_QK | ignored_QK
     nothing = torch.finfo(logits_QK.dtype).min
     negatives_Q1 = logits_QK.masked_fill(apart_QK, nothing).logsumexp(1, keepdim=True)
-    zero = torch.zeros_like(logits_QK)
+    zero = logits_QK.new_zeros(())
     cost_QK = torch.logaddexp(zero, negatives_Q1 - logits_QK)
     weight_QK = positive_QK.to(logits_QK.dtype)
     return (cost_QK * weight_QK).sum(1) / weight_QK.sum(1).clamp(min=1)

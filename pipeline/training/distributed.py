@@ -171,18 +171,21 @@ class _Blocks(torch.autograd.Function):
                     grad[some] += torch.as_tensor(rows.embeddings.grad)
                 total += part.detach()
         every = (image_grad, text_grad)
-        ctx.save_for_backward(
+        ctx.found = [
             *own,
             *(None if one is mine else one for one, mine in zip(every, own, strict=True)),
             *(None if one is None else one.grad for one in (scale, bias)),
-        )
+        ]
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        found = (None if one is None else one * grad for one in ctx.saved_tensors)
-        return None, None, None, None, *found
+        found, ctx.found = ctx.found, None
+        if found is None:
+            raise RuntimeError("the gradient of a loss in blocks is there once")
+        # In place: they are as large as all embeddings, and nothing else needs them.
+        return None, None, None, None, *(None if one is None else one.mul_(grad) for one in found)
 
 
 def _leaf(whole: Tensor, grad: Tensor | None = None) -> Tensor:
