@@ -28,7 +28,13 @@ def predict(
     found = registry.predict(
         model, images, classes=classes, templates=templates, top=top, max_pixels=max_pixels
     )
-    return predictions.as_json(found) if as_json else predictions.as_text(found)
+    if as_json:
+        return predictions.as_json(found.predictions, found.unread)
+    told = [
+        predictions.as_text(found.predictions),
+        hits.passed_over(found.unread, pictures=len(found.predictions)),
+    ]
+    return "\n\n".join(part for part in told if part)
 
 
 def search(text: str, model: Path, images: Path, *, top: int, max_pixels: int) -> str:

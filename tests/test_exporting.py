@@ -53,7 +53,7 @@ def test_a_bundle_that_is_not_whole_is_not_exported(
     to: str, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = stopped(capsys, "out", "--to", to, "--model", "models/none")
-    assert "models/none holds no cliptune.json" in said
+    assert "models/none does not exist" in said
     with Path("models/final/open_clip_model.safetensors").open("ab") as file:
         file.write(b"x")
     assert "it was cut short or replaced" in stopped(capsys, "out", "--to", to)

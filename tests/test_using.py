@@ -100,7 +100,8 @@ def test_the_table_holds_the_likeliest_and_cannot_steer_the_terminal(
     [
         (["gone.jpg"], "gone.jpg: there is no such file"),
         (["shop/broken.jpg"], "shop/broken.jpg: no picture could be read from it"),
-        (["shop"], "shop/broken.jpg: no picture could be read from it"),
+        (["shop/c.heic", "shop"], "shop/c.heic: no picture could be read from it"),
+        (["bad"], "no file gives a picture; bad/d.png: no picture could be read from it"),
         (["shop/a.png", "--max-pixels", "5000"], "a.png: its 90 × 61 pixels are more than 5,000"),
         (["models"], "models holds no images"),
         (["shop/a.png", "--classes", "Red_Fox", "red  fox"], "'Red_Fox' and 'red  fox' are the"),
@@ -113,10 +114,27 @@ def test_the_table_holds_the_likeliest_and_cannot_steer_the_terminal(
 def test_what_cannot_be_done_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    Path("shop/broken.jpg").write_text("<html>404</html>")
+    Path("bad").mkdir()
+    for name in ("shop/broken.jpg", "shop/c.heic", "bad/d.png"):
+        Path(name).write_text("<html>404</html>")
     error = stopped(capsys, "predict", *arguments)
     assert error.startswith("error: ")
     assert message in error
+
+
+def test_broken_files_of_a_folder_are_told_and_the_others_predicted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("shop/broken.jpg", "shop/c.heic"):
+        Path(name).write_text("<html>404</html>")
+    out = said(capsys, "predict", "shop")
+    assert out.count("red square") == 2
+    assert "2 of 4 files gave no picture:" in out
+    lines = [json.loads(line) for line in said(capsys, "predict", "shop", "--json").splitlines()]
+    assert [line["image"] for line in lines if "labels" in line] == ["shop/a.png", "shop/b.jpg"]
+    whys = {line["image"]: line["unread"] for line in lines if "unread" in line}
+    assert whys["shop/broken.jpg"].startswith("no picture could be read")
+    assert ".heic images are not read" in whys["shop/c.heic"]
 
 
 def test_a_bundle_that_was_not_evaluated_is_to_be_told_what_to_ask(

@@ -114,7 +114,7 @@ class Crops:
             new = self._cache is not None and sha256_bytes(place.read()) == image_id
         except OSError as error:
             raise DataError(
-                f"{place.path} can't be decoded ({error}): it changed since it was validated, or "
+                f"{place.shown} can't be decoded ({error}): it changed since it was validated, or "
                 "its data set was never validated; mend or remove it"
             ) from None
         with self._counting:

@@ -13,6 +13,13 @@ class Place(NamedTuple):
     offset: int | None = None
     length: int | None = None
 
+    @property
+    def shown(self) -> str:
+        """The place for people: `a.jpg`, or `a.tar, bytes 512 to 9,034`."""
+        if self.offset is None or self.length is None:
+            return str(self.path)
+        return f"{self.path}, bytes {self.offset:,} to {self.offset + self.length:,}"
+
     def read(self) -> bytes:
         """The image's bytes; OSError where the file is gone or ends early."""
         if self.offset is None or self.length is None:

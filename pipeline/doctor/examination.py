@@ -45,7 +45,7 @@ def examination(pool: Executor, params: Path) -> Examination:
     looks = [Look([*problems, *settings.unknown_names(read)], [])]
     sample = None
     if read.data is not None and Path(read.data.source).is_dir():
-        sample, seen = source.look(read.data, read.limits, read.clean)
+        sample, seen = source.look(read.data, read.limits, read.clean, read.evaluate)
         looks.append(seen)
     looks.append(places.look(read, made))
     asked_tokens = None

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from statistics import fmean, median
@@ -11,12 +12,13 @@ import pandas as pd
 
 from pipeline.data.sources.batches import Batch, Source
 from pipeline.data.sources.detect import open_source
+from pipeline.data.sources.rows import BadRow, Row
 from pipeline.doctor import rows, told
 from pipeline.doctor.findings import Finding, Look
 from pipeline.doctor.pictures import Picture, Wanted, inspect
 from pipeline.doctor.seen import Sample
 from pipeline.errors import CliptuneError
-from pipeline.params import CleanParams, DataParams, ValidateParams
+from pipeline.params import CleanParams, DataParams, EvaluateParams, ValidateParams
 
 SAMPLE = 200
 
@@ -29,15 +31,19 @@ FEW_ROWS = 5_000
 
 
 class Read(NamedTuple):
-    """What the first batch held; `whole`: there is no other."""
+    """What the first batch held; `names`: of all columns; `whole`: there is no other batch."""
 
     rows: pd.DataFrame
     malformed: pd.DataFrame
+    names: list[str]
     whole: bool
 
 
 def look(
-    data: DataParams, limits: ValidateParams | None, clean: CleanParams | None
+    data: DataParams,
+    limits: ValidateParams | None,
+    clean: CleanParams | None,
+    evaluate: EvaluateParams | None,
 ) -> tuple[Sample | None, Look]:
     """What the source holds and what is wrong with it; no sample where it can't be opened."""
     try:
@@ -57,6 +63,7 @@ def look(
         *told.malformed(read.malformed, read.rows, limits),
         *told.bad_pictures(found, source, data, limits),
         *told.captions(taken, clean),
+        *told.columns(read.names, evaluate, whole=read.whole),
     ]
     facts = [*told.source_facts(source), *told.counts(sample), *told.picture_facts(sample, found)]
     return sample, Look(findings, facts)
@@ -64,11 +71,19 @@ def look(
 
 def _read(source: Source) -> Read:
     limit = ROWS if source.format in QUICK else FEW_ROWS
-    batches = replace(source, reader=lambda *asked: islice(source.reader(*asked), limit)).batches()
+    names: dict[str, None] = {}
+
+    def reader() -> Iterator[Row | BadRow]:
+        for row in islice(source.reader(), limit):
+            names.update(dict.fromkeys(() if isinstance(row, BadRow) else row))
+            yield row
+
+    batches = replace(source, reader=reader).batches()
     first = next(batches, Batch(pd.DataFrame(), pd.DataFrame()))
     read = len(first.malformed)
     read += 0 if first.rows.empty else first.rows["source_row"].nunique()
-    return Read(first.rows, first.malformed, read < limit and next(batches, None) is None)
+    whole = read < limit and next(batches, None) is None
+    return Read(first.rows, first.malformed, list(names), whole)
 
 
 def _spread(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pipeline.doctor import missing
 from pipeline.doctor.findings import Fact, Finding, Level, about, percent
 from pipeline.doctor.pictures import Picture
 from pipeline.doctor.seen import Sample
-from pipeline.params import CleanParams, DataParams, ValidateParams
+from pipeline.params import CleanParams, DataParams, EvaluateParams, ValidateParams
 
 REMEDIES = {
     "image_missing": ("data.image_root", ""),
@@ -169,3 +169,21 @@ def _level(share: float, limits: ValidateParams | None) -> Level:
 def _value(key: str, data: DataParams, limits: ValidateParams | None) -> object:
     section, name = key.split(".")
     return getattr(data if section == "data" else limits, name)
+
+
+def columns(names: Sequence[str], evaluate: EvaluateParams | None, *, whole: bool) -> list[Finding]:
+    """Columns to cut the test pictures by that no row has, which stops evaluate, after training."""
+    asked = [] if evaluate is None else evaluate.slices.columns
+    seen = f"there are {', '.join(map(repr, names))}"
+    rows = "no row" if whole else "none of the first rows"
+    return [
+        Finding(
+            "stops" if whole else "hurts",
+            "evaluate.slices.columns",
+            name,
+            f"{rows} of the source has such a column, without which evaluate stops: {seen}",
+            "name one of these, or leave it out",
+        )
+        for name in asked
+        if name not in names
+    ]

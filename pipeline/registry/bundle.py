@@ -35,8 +35,8 @@ PROMPTS = "prompts"
 
 _AGAIN = "`dvc repro` writes models/finetuned and models/final anew, `make repro` a base model too"
 _RESTORE = (
-    "copy the whole folder again from where it came; where DVC made it, delete it and run "
-    "`dvc checkout`"
+    "copy the whole folder again from where it came; where DVC made it, delete it and name it to "
+    "`dvc checkout`, as in `rm -r models/final && dvc checkout models/final`"
 )
 
 
@@ -110,6 +110,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = read_json(file)
     except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists():
+            raise ModelError(
+                f"{folder} does not exist: where a stage makes it, `dvc checkout {folder}` brings "
+                f"back the last one; {_AGAIN}"
+            ) from None
         raise ModelError(
             f"{folder} holds no {paths.MANIFEST}, so it is no bundle of this project: name a "
             f"folder that holds one, as models/final does; {_AGAIN}"

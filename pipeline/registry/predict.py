@@ -20,6 +20,13 @@ _TEXTS = 256
 """Embedded at once."""
 
 
+class Predicted(NamedTuple):
+    """Of each picture its classes, and the files of folders that gave no picture."""
+
+    predictions: list[Prediction]
+    unread: list[Unread]
+
+
 class Asked(NamedTuple):
     """What to look for: classes, the sentences around their names, and their other names."""
 
@@ -36,19 +43,24 @@ def predict(
     templates: Sequence[str] | None,
     top: int,
     max_pixels: int,
-) -> list[Prediction]:
+) -> Predicted:
     """The `top` classes of each image; a folder stands for the images below it.
 
     A probability is that of a softmax over logit scale × cosine (Radford et al. 2021, figure 3).
     Where `classes` or `templates` are None, those count that the bundle records.
 
     Raises ModelError as `bundle.load` does, ConfigError for classes or templates that can't be
-    used, DataError for an image that can't be read.
+    used, DataError for an image that can't be read: where it was named, or no other can either.
     """
     asked = asked_of(folder, bundle.read_manifest(folder), classes=classes, templates=templates)
     files = named(images)
-    for one in files.unread:
-        _stop(one)
+    unread = list(files.unread)
+
+    def passed_over(one: Unread) -> None:
+        if one.name in map(str, images):
+            raise DataError(f"{one.name}: {one.why}; mend it or leave it out")
+        unread.append(one)
+
     clip = bundle.load(folder)
     device = devices.choose()
     clip.model.to(device)
@@ -58,11 +70,15 @@ def predict(
         lambda texts: embed_texts(clip, texts, batch_size=_TEXTS, device=device),
         synonyms=asked.synonyms,
     )
-    found = embed_files(clip, files.files, max_pixels=max_pixels, device=device, unread=_stop)
+    found = embed_files(clip, files.files, max_pixels=max_pixels, device=device, unread=passed_over)
+    if not found.names:
+        first = unread[0]
+        raise DataError(f"no file gives a picture; {first.name}: {first.why}")
     if not (finite(weights) and finite(found.vectors)):
         raise ModelError(f"the embeddings of {folder} are not finite: its weights are broken")
     scale = float(clip.model.logit_scale.detach().exp())  # type: ignore[operator]
-    return likeliest(found.names, found.vectors, weights, asked.classes, scale=scale, top=top)
+    said = likeliest(found.names, found.vectors, weights, asked.classes, scale=scale, top=top)
+    return Predicted(said, unread)
 
 
 def asked_of(
@@ -113,7 +129,3 @@ def _require_distinct(classes: Sequence[str]) -> None:
             f"{classes[0]!r} is the only class, so each picture would be it for sure: name at "
             "least two, as in --classes cat dog"
         )
-
-
-def _stop(unread: Unread) -> None:
-    raise DataError(f"{unread.name}: {unread.why}; mend it or leave it out")

@@ -26,6 +26,6 @@ def choice_sentence(alpha: float, choice: Mapping[str, Any], *, model: str = "mo
         return f"{where}: the best on validation{also}."
     return (
         f"{where}: the best on validation where {limit} (α = {beyond:g} would give "
-        f"{percent(choice['validation_without_bound'])} there instead of "
+        f"{percent(choice['validation_without_bound'])} on the validation pictures instead of "
         f"{percent(choice['validation'])})."
     )

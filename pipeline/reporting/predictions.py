@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
+from pipeline.data.pictures import Unread
 from pipeline.evaluation.likeliest import Prediction
 from pipeline.reporting.comparison import percent
 from pipeline.reporting.svg import printable
@@ -16,20 +18,20 @@ def as_text(predictions: Sequence[Prediction]) -> str:
     return "\n\n".join(map(_of_picture, predictions))
 
 
-def as_json(predictions: Sequence[Prediction]) -> str:
-    """A JSON object a picture, one a line, in ASCII: a name may hold what no terminal should."""
-    return "\n".join(
-        json.dumps(
-            {
-                "image": one.image,
-                "labels": [
-                    {"class": name, "probability": probability, "cosine": cosine}
-                    for name, probability, cosine in one.labels
-                ],
-            }
-        )
+def as_json(predictions: Sequence[Prediction], unread: Sequence[Unread]) -> str:
+    """A JSON object a file, one a line, in ASCII: a name may hold what no terminal should."""
+    lines: list[dict[str, Any]] = [
+        {
+            "image": one.image,
+            "labels": [
+                {"class": name, "probability": probability, "cosine": cosine}
+                for name, probability, cosine in one.labels
+            ],
+        }
         for one in predictions
-    )
+    ]
+    lines += [{"image": one.name, "unread": one.why} for one in unread]
+    return "\n".join(map(json.dumps, lines))
 
 
 def _of_picture(one: Prediction) -> str:

@@ -66,7 +66,8 @@ def _general(name: str, found: Comparison, *, target: Comparison) -> str:
     if found.outcome == "same":
         bounds = interval(found.low, found.high, digits)
         shown = f"{points(found.gain, digits)} points {bounds}"
-        return f"On {name} no difference was shown{measure} ({shown})."
+        asked = f"{found.name[0].lower()}{found.name[1:]}"
+        return f"On {name} no difference was shown in {asked} ({shown})."
     if found.outcome == "loss":
         size, bounds = -found.gain, interval(-found.high, -found.low, digits)
     else:

@@ -1,5 +1,6 @@
 """Running the suites: which rows fail, and what each expectation found."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,9 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from pipeline.validation.examples import EXAMPLES, example
 from pipeline.validation.expectations import BY_COLUMN, ROW_COLUMNS
 from pipeline.validation.figures import Figure
+
+for chatty in ("great_expectations", "great_expectations.data_context.types.base"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 
 Result = Mapping[str, Any]
 

@@ -19,7 +19,7 @@ from pipeline.clip import crops_cache, crops_segment, pixels
 from pipeline.clip.crops_cache import CropsCache, how, open_cache
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
-from pipeline.data.places import Places, places_below
+from pipeline.data.places import Place, Places, places_below
 from pipeline.errors import ConfigError, DataError
 from tests.drawing import ROOT
 
@@ -146,6 +146,11 @@ def test_a_picture_that_is_gone_is_told_when_it_is_asked_for(tiny: Clip, picture
     assert crops.batch(ids[:1]).shape == (1, 64, 64, 3)
     with pytest.raises(DataError, match=r"can't be decoded.*mend or remove it"):
         crops.batch(ids[:2])
+    tar = pictures / "a.tar"
+    tar.write_bytes(bytes(2000))
+    places[ids[2]] = Place(tar, offset=512, length=1024)
+    with pytest.raises(DataError, match=r"a\.tar, bytes 512 to 1,536 can't be decoded"):
+        Crops(tiny, places).batch(ids[2:3])
 
 
 def test_a_crop_under_a_false_id_never_reaches_the_disk(

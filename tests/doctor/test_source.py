@@ -96,7 +96,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
 def look(settings: Settings, folder: Path, **data: object) -> tuple[Sample | None, Look]:
     chosen = with_(settings, "data", source=str(folder), **data)
     assert chosen.data is not None
-    return source.look(chosen.data, chosen.limits, chosen.clean)
+    return source.look(chosen.data, chosen.limits, chosen.clean, chosen.evaluate)
 
 
 def facts(found: Look) -> dict[str, str]:
@@ -131,6 +131,24 @@ def test_a_wrong_image_root_is_recognised(settings: Settings, tmp_path: Path) ->
     )
     assert finding.remedy == "data.image_root: images"
     assert look(settings, tmp_path, image_root="images")[1].findings == []
+
+
+@pytest.mark.parametrize(("most", "level"), [(source.ROWS, "stops"), (COUNT // 2, "hurts")])
+def test_a_mistyped_column_of_slices_is_told_before_training(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, level: str
+) -> None:
+    """A row that was not read may have it."""
+    monkeypatch.setattr(source, "ROWS", most)
+    a_table(tmp_path)
+    chosen = with_(settings, "evaluate", slices={"columns": ["label", "lable"], "least": 10})
+    _, found = look(chosen, tmp_path)
+    (finding,) = found.findings
+    assert (finding.level, finding.key, finding.value) == (
+        level,
+        "evaluate.slices.columns",
+        "lable",
+    )
+    assert "there are 'image', 'caption', 'label'" in finding.problem
 
 
 @pytest.mark.parametrize(("broken", "level"), [(1, "note"), (4, "hurts"), (8, "stops")])

@@ -115,8 +115,11 @@ def test_a_manifest_names_no_file_outside(saved: Path) -> None:
 
 
 def test_what_is_no_bundle_says_how_to_get_one(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere holds no cliptune\.json.*dvc repro"):
+    with pytest.raises(ModelError, match=r"nowhere does not exist.*dvc repro"):
         bundle.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"empty holds no cliptune\.json.*dvc repro"):
+        bundle.load(tmp_path / "empty")
     manifest = read_json(saved / paths.MANIFEST)
     del manifest["files"]
     write_json(saved / paths.MANIFEST, manifest)

@@ -21,7 +21,7 @@ from tests.reporting.synthetic import CHOICE, CURVE
             {"max_forgetting": 0.02, "validation": 0.85},
             "models/final lies at α = 0.6 of the way from the base to the trained model: the best "
             "on validation where no general set loses more than 2 points (α = 1 would give 90.0 % "
-            "there instead of 85.0 %).",
+            "on the validation pictures instead of 85.0 %).",
         ),
         (
             0.0,

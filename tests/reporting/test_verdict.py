@@ -20,7 +20,7 @@ def test_no_difference_is_said_with_its_interval():
     assert verdict({"target": same, "general": {"art": same}, **END}) == [
         "On 1 test picture the fine-tuned model names 51 % correctly; the base 50 %: "
         "no difference shown (+1 points [−2, 4]).",
-        "On art no difference was shown (+1 points [−2, 4]).",
+        "On art no difference was shown in zero-shot accuracy (+1 points [−2, 4]).",
         KEPT,
     ]
 
@@ -38,7 +38,7 @@ def test_a_general_set_that_was_trained_on_proves_little():
     seen = {**scores(0.5, 0.51, -0.02, 0.04), "trained": 40}
     told = verdict({**RESULTS, "general": {"art": seen}, **END})[1]
     assert told == (
-        "On art no difference was shown (+1 points [−2, 4]). "
+        "On art no difference was shown in zero-shot accuracy (+1 points [−2, 4]). "
         "But 40 of its 500 pictures were trained on, so it proves little."
     )
 

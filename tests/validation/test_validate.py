@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -111,6 +112,12 @@ def test_accepted_rows_and_their_images(pictures, out, defaults):
     assert found["images"] == 14
     assert set(images.format) == {"JPEG"}
     assert images.brightness[0] == pytest.approx(85, abs=10)  # red: (200, 30, 30)
+
+
+def test_validation_is_quiet_where_messages_are_shown(pictures, out, defaults, caplog):
+    caplog.set_level(logging.INFO)
+    run(pictures, out, defaults)
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_the_metrics_count_tokens_words_and_checks(pictures, out, defaults):
