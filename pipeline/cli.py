@@ -13,10 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import errors, paths
+from pipeline import cli_runs, errors, paths
 from pipeline.artifacts import read_json
 from pipeline.reporting.summary import summary
-from pipeline.tracking_views import PIPELINES
+from pipeline.tracking_views import PIPELINES, link
+
+SERVER = {
+    "PYTHONWARNINGS": "ignore",  # it warns of its own parts
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of language models' judges; takes seconds
+}
+"""Of the server that `ui` starts, where the user has set nothing."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,8 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--to", choices=["transformers", "onnx", "mlflow"], required=True)
     add.add_argument("--model", type=Path, default=paths.FINAL, help=f"a bundle ({paths.FINAL})")
     add.set_defaults(command=_export_model)
-    add = commands.add_parser("seeds", help="runs that differ in their seed alone: mean and spread")
-    add.set_defaults(command=_seeds)
+    cli_runs.add_to(commands)
     add = commands.add_parser("ui", help="the runs in MLflow's UI")
     add.add_argument("--port", default="5000")
     add.set_defaults(command=_ui)
@@ -98,14 +104,17 @@ def _add_max_pixels(add: argparse.ArgumentParser) -> None:
 
 def _ui(chosen: argparse.Namespace) -> None:
     """Name the view to begin with, then become MLflow's server where there is no other."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    from pipeline.tracking_store import main_tree, public, user_uri
+
+    uri = user_uri(main_tree())
     remote = uri.startswith("http")
-    address = uri.rstrip("/") if remote else f"http://127.0.0.1:{chosen.port}"
-    print(f"Pipeline runs: {address}/{_view()}", flush=True)
+    address = public(uri).rstrip("/") if remote else f"http://127.0.0.1:{chosen.port}"
+    print(f"Pipeline runs: {address}/{_view(public(uri))}", flush=True)
     if not remote:
-        python = [sys.executable, "-m", "mlflow", "ui"]
-        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # MLflow's server warns of its own parts
-        os.execv(sys.executable, [*python, "--backend-store-uri", uri, "--port", chosen.port])
+        server = [sys.executable, "-m", "mlflow", "ui", "--workers", "1"]  # of one person
+        for key, value in SERVER.items():
+            os.environ.setdefault(key, value)
+        os.execv(sys.executable, [*server, "--backend-store-uri", uri, "--port", chosen.port])
 
 
 def _doctor(chosen: argparse.Namespace) -> None:
@@ -195,7 +204,7 @@ def _search_embedded(chosen: argparse.Namespace) -> None:
         pictures=True,
     )
     write_text(paths.SEARCHED, hits.as_page(chosen.text, described, model="the base model"))
-    print(f"{hits.as_text(described)}\n\nwith pictures: {paths.SEARCHED}")
+    print(f"{hits.as_text(described)}\n\nby the base model; with pictures: {paths.SEARCHED}")
 
 
 def _leaks(chosen: argparse.Namespace) -> None:
@@ -226,31 +235,21 @@ def _export_model(chosen: argparse.Namespace) -> None:
     print(export_model(chosen.model, chosen.folder, to=chosen.to))
 
 
-def _seeds(_: argparse.Namespace) -> None:
-    from pipeline.seeds import alike, completed, told
-    from pipeline.tracking_store import main_tree
-
-    groups = alike(completed(main_tree()))
-    if not groups:
-        raise errors.CliptuneError(
-            "no two runs differ in their seed alone: `dvc exp run -S seed=1` makes another"
-        )
-    print("\n\n".join(map(told, groups)))
-
-
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
     return int(text)
 
 
-def _view() -> str:
-    """The part of the address that leads to this checkout's experiment and its saved view."""
-    try:
-        experiment = read_json(paths.RUNS / "pipeline.json")["experiment_id"]
-    except FileNotFoundError:
-        return "#/experiments"
-    return f"#/experiments/{experiment}/runs?viewStateShareKey={PIPELINES}"
+def _view(store: str) -> str:
+    """The part of the address that leads to the saved view of this checkout's experiment.
+
+    A receipt that DVC brought from elsewhere names an experiment of another store.
+    """
+    receipts = map(read_json, sorted(paths.RUNS.glob("*.json")))
+    own = (r["experiment_id"] for r in receipts if r.get("tracking_uri") == store)
+    experiment = next(own, None)
+    return "#/experiments" if experiment is None else link(experiment, PIPELINES)
 
 
 def _summary(_: argparse.Namespace) -> None:

@@ -13,8 +13,12 @@ Anything else that is raised is a defect of ours and keeps its traceback.
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+
+from pipeline.lineage_secrets import redact
 
 
 class CliptuneError(Exception):
@@ -52,15 +56,21 @@ class TrackingError(CliptuneError):
 def run(main: Callable[[], None]) -> None:
     """Run a command; report a `CliptuneError` as one message on stderr and exit with 1.
 
-    Ctrl-C exits with 130, as a shell expects.
+    Ctrl-C exits with 130, as a shell expects. Neither a message nor a traceback shows credentials.
     """
+    sys.excepthook = _show
     try:
         main()
     except CliptuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `cliptune summary | head -1`: whoever read has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback as Python prints it."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)

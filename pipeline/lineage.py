@@ -14,11 +14,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import IO, Any, cast
+
+from pipeline import lineage_patch
 
 PATCH_LIMIT = 5_000_000
 """Bytes of a patch that is still stored with a run."""
@@ -38,13 +41,17 @@ SECRETS = (
 )
 """Untracked files that never go into a patch."""
 
+DVC_FILES = (":(glob)**/*.dvc", ":(glob)**/.gitignore")
+"""What `dvc add` writes beside data, for git to keep."""
+
 
 @dataclass(frozen=True)
 class Code:
     """The state of the work tree, the pipeline's outputs left aside.
 
     `patch` turns the commit into the work tree (`git apply`); None where there is nothing to turn,
-    or where it is too large. `left_out` says what a dirty tree holds that the patch does not.
+    or where it is too large. `left_out` says what a dirty tree holds that the patch does not, and
+    `secrets` which files of it are not there because they hold a credential, and of what kind.
     """
 
     commit: str | None
@@ -53,34 +60,35 @@ class Code:
     dirty: bool
     patch: bytes | None
     left_out: str | None
+    secrets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class DvcStage:
-    """An entry of a dvc.yaml; `deps` and `outs` are normalised paths from the work tree."""
-
-    name: str
-    deps: tuple[str, ...]
-    outs: tuple[str, ...]
-
-
-def read_code(*, outputs: Iterable[str], data: Iterable[str]) -> Code:
+def read_code(*, outputs: Iterable[str], data: Iterable[str], patched: bool = True) -> Code:
     """The work tree against its commit.
 
     `outputs` (what the pipeline writes) and every dvc.lock count neither as change nor as content.
-    Untracked files below `data` are left to DVC, which hashes them. Without git or a commit all
-    fields are empty.
+    Untracked files below `data` are left to DVC, which hashes them, but for those that DVC keeps in
+    git. Not `patched`: the patch is only missed. Without git or a commit all fields are empty.
     """
     commit = _text(_git("rev-parse", "--verify", "--quiet", "HEAD"))
     if commit is None:
         return Code(None, None, None, dirty=False, patch=None, left_out=None)
     ours = [*_exclusions(outputs), ":(exclude,glob)**/dvc.lock"]
-    taken, left = _share_out(_untracked([*ours, *_exclusions(data)]))
+    names = _untracked([".", *ours, *_exclusions(data)])
+    names += [name for name in _untracked([*DVC_FILES, *ours]) if name not in names]
+    taken, left = _share_out(names)
     patch, problem = _patch(ours, taken)
+    if not patched and (patch or problem or left):
+        patch, problem, left = b"", "CLIPTUNE_PATCH=off: no patch was stored", []
+    patch, secrets = lineage_patch.cleared(patch)
     notes = [problem] if problem else []
     if left:
-        more = f" and {len(left) - 10} more" if len(left) > 10 else ""
-        notes.append(f"not in the patch: {', '.join(left[:10])}{more}")
+        notes.append(f"not in the patch: {listed(left)}")
+    if secrets:
+        notes.append(
+            "not in the patch, for it holds a credential, so that the run can't be rebuilt from "
+            f"its record: {listed(secrets)}"
+        )
     return Code(
         commit=commit,
         branch=_text(_git("symbolic-ref", "--short", "--quiet", "HEAD")),
@@ -88,7 +96,14 @@ def read_code(*, outputs: Iterable[str], data: Iterable[str]) -> Code:
         dirty=bool(patch or notes),
         patch=patch or None,
         left_out="; ".join(notes) or None,
+        secrets=tuple(secrets),
     )
+
+
+def listed(names: list[str]) -> str:
+    """The first ten, and how many follow."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{', '.join(names[:10])}{more}"
 
 
 def _git(*args: str) -> bytes | None:
@@ -115,10 +130,10 @@ def _exclusions(names: Iterable[str]) -> list[str]:
     return [f":(exclude,literal){name}" for name in inside]
 
 
-def _untracked(exclusions: list[str]) -> list[str]:
+def _untracked(pathspecs: list[str]) -> list[str]:
     """Files that git neither tracks nor ignores; nested repositories (ending in /) are skipped."""
-    listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", ".", *exclusions)
-    names = [os.fsdecode(name) for name in (listed or b"").split(b"\0") if name]
+    found = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *pathspecs)
+    names = [os.fsdecode(name) for name in (found or b"").split(b"\0") if name]
     return [name for name in names if not name.endswith("/")]
 
 
@@ -144,6 +159,7 @@ def _patch(exclusions: list[str], untracked: list[str]) -> tuple[bytes, str | No
     """
     # A user's diff settings (prefixes, external tools, colour) would spoil the patch.
     plain = ["--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"]
+    plain += ["-U3", "--submodule=short"]
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder, "index")
         own = _text(_git("rev-parse", "--git-path", "index"))
@@ -177,13 +193,25 @@ def environment() -> dict[str, Any]:
     """Python, the machine and every installed distribution."""
     cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     names = (re.search(r"Model:\s*(.+)", card.read_text()) for card in cards)
+    known = [each.metadata for each in distributions()]  # which parses a file whenever it is asked
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": _processor(),
         "cpus": os.cpu_count(),
         "gpus": [name.group(1) for name in names if name],
-        "packages": sorted({f"{d.name.lower()}=={d.version}" for d in distributions() if d.name}),
+        "packages": sorted({f"{m['Name'].lower()}=={m['Version']}" for m in known if m["Name"]}),
     }
+
+
+def _processor() -> str:
+    """The kind of processor: kernels, and so the last digits of a sum, go by it."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+        if named:
+            return named.group(1).strip()
+    return platform.processor() or platform.machine()
 
 
 def environment_digest(found: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline import paths
+from pipeline.lineage_secrets import redact
 
 CODE_FOLDERS = ("pipeline", "stages")
 
@@ -63,12 +64,14 @@ class Graph:
     def inputs(self, stage: DvcStage) -> dict[str, str | None]:
         """The data that a stage reads with DVC's hash; None where no stage has written it.
 
+        A URI is named without its credentials.
+
         DVC hashes a source when the stage has run: the lock's hash may be that of an older state.
         """
         known = dict(self.added)
         for other in self.stages.values():
             known |= other.out_digests
-        return {dep: known.get(dep) for dep in stage.data}
+        return {redact(dep): known.get(dep) for dep in stage.data}
 
     def upstream(self, stage: DvcStage) -> list[str]:
         """The names of the stages whose outputs a stage reads."""
@@ -96,34 +99,44 @@ def overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
-def dvc_files() -> list[Path]:
-    """The root's dvc.yaml and every other one that git does not ignore."""
-    command = ["git", "ls-files", "-coz", "--exclude-standard", "--", ":(glob)**/dvc.yaml"]
+def dvc_files(tree: Path = Path()) -> list[Path]:
+    """The root's dvc.yaml and every other one that git does not ignore, as paths from the root."""
+    found = {paths.DVC_YAML, *_in_git(tree, "dvc.yaml")}
+    return sorted(path for path in found if (tree / path).is_file())
+
+
+def _in_git(tree: Path, name: str) -> list[Path]:
+    """Files of that name, in any folder, which git does not ignore; none without git."""
+    command = ["git", "ls-files", "-coz", "--exclude-standard", "--", f":(glob)**/{name}"]
     try:
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.split(b"\0")
+        listed = subprocess.run(command, capture_output=True, check=True, cwd=tree).stdout
     except (OSError, subprocess.CalledProcessError):
-        listed = []
-    found = {paths.DVC_YAML, *(Path(os.fsdecode(name)) for name in listed if name)}
-    return sorted(path for path in found if path.is_file())
+        return []
+    return [Path(os.fsdecode(name)) for name in listed.split(b"\0") if name]
 
 
-def read_graph() -> Graph:
-    """The graph and hashes of the work tree as its files have them now."""
+def read_graph(tree: Path = Path(), files: Iterable[Path] | None = None) -> Graph:
+    """The graph and hashes of a work tree as its files have them now.
+
+    `files`: its dvc.yaml files, as paths from there; None: those that git does not ignore.
+    """
     stages: dict[str, DvcStage] = {}
-    for file in dvc_files():
-        stages |= _read_stages(file)
+    for file in dvc_files(tree) if files is None else files:
+        stages |= _read_stages(tree, file)
     added: dict[str, str] = {}
-    for file in [*Path().glob("*.dvc"), *Path("data").glob("*.dvc")]:
+    known = [tree / file for file in _in_git(tree, "*.dvc")]
+    for file in {*known, *tree.glob("*.dvc"), *(tree / "data").glob("*.dvc")}:
         if file.is_file():
-            added |= _digests(_yaml(file).get("outs"), file.parent.as_posix())
+            base = file.parent.relative_to(tree).as_posix()
+            added |= _digests(_yaml(file).get("outs"), base)
     return Graph(stages, added)
 
 
-def _read_stages(file: Path) -> dict[str, DvcStage]:
+def _read_stages(tree: Path, file: Path) -> dict[str, DvcStage]:
     """The stages of one dvc.yaml, with what the dvc.lock beside it knows of them."""
-    content = _yaml(file)
-    context = _context(file, content)
-    lock = file.with_suffix(".lock")
+    content = _yaml(tree / file)
+    context = _context(tree / file, content)
+    lock = tree / file.with_suffix(".lock")
     locked = (_yaml(lock).get("stages") if lock.is_file() else None) or {}
     stages = {}
     for name, entry in (content.get("stages") or {}).items():
@@ -149,7 +162,7 @@ def _yaml(file: Path) -> dict[str, Any]:
 
 
 def _join(base: str, path: str) -> str:
-    return posixpath.normpath(posixpath.join(base, path))
+    return path if "://" in path else posixpath.normpath(posixpath.join(base, path))
 
 
 def _context(file: Path, content: dict[str, Any]) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
+from pipeline import lineage_gaps, paths
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import TrackingError
 from pipeline.lineage_dvc import Graph, dvc_files
 from pipeline.tracking import milliseconds, send_sources
+from pipeline.tracking_notes import pipeline_note
 from pipeline.tracking_runs import (
     Origin,
     PipelineRun,
     copy_file,
     param_text,
     pipeline_run,
+    present,
     read_origin,
     search,
 )
@@ -47,7 +49,7 @@ def record_pipeline() -> None:
     receipts = read_receipts(origin.graph)
     key = pipeline_key(receipts)
     root = main_tree()
-    connection, (parent, known) = connect(
+    connection, (parent, known, receipts) = connect(
         root, partial(_begin, origin=origin, key=key, receipts=receipts)
     )
     sink = Sink(
@@ -88,13 +90,14 @@ def pipeline_key(receipts: Receipts) -> str:
 
 def _begin(
     connection: Connection, *, origin: Origin, key: str, receipts: Receipts
-) -> tuple[PipelineRun, bool]:
-    """The run to complete, and whether it is complete already."""
+) -> tuple[PipelineRun, bool, Receipts]:
+    """The run to complete, whether it is complete already, and the receipts as of now."""
+    now = {stage: present(connection, receipt) for stage, receipt in receipts.items()}
     same = search(connection, f"tags.`pipeline.key` = '{key}'", role="pipeline")
     if same:
-        return PipelineRun(same[0].info.run_id, fresh=False, patch_digest=""), True
+        return PipelineRun(same[0].info.run_id, fresh=False, patch_digest=""), True, now
     ran = origin.session.name in {receipt["session"] for receipt in receipts.values()}
-    return pipeline_run(connection, origin, verb="repro" if ran else "restored"), False
+    return pipeline_run(connection, origin, verb="repro" if ran else "restored"), False, now
 
 
 def _complete(
@@ -117,6 +120,7 @@ def _complete(
     sink.put({"op": "params", "run": run, "values": texts})
     sink.put({"op": "metrics", "run": run, "values": points})
     _send_missing_inputs(connection, sink, origin.graph, receipts)
+    _send_missing_links(connection, sink, origin, receipts)
     how = {
         stage: "executed" if receipt["session"] == origin.session.name else "reused"
         for stage, receipt in receipts.items()
@@ -125,12 +129,28 @@ def _complete(
         "pipeline.key": key,
         "pipeline.complete": "true",
         "dvc.lock.sha256": origin.graph.result_digest(),
-        "mlflow.note.content": note(receipts, how, connection=connection),
+        "mlflow.note.content": pipeline_note(receipts, how, connection=connection),
     }
+    tags |= _reproducible(origin, parent)
     tags |= {f"dvc.stage.{stage}": value for stage, value in how.items()}
     tags |= {f"dvc.stage.{stage}.run_id": r["run_id"] for stage, r in receipts.items()}
     sink.put({"op": "tags", "run": run, "values": tags})
     sink.put({"op": "status", "run": run, "status": "FINISHED", "milliseconds": milliseconds()})
+
+
+def _reproducible(origin: Origin, parent: PipelineRun) -> dict[str, str]:
+    """Whether the run can be made again, as tags; a line on stderr where it can't."""
+    gaps = [*parent.gaps, *origin.gaps]
+    if parent.patch_digest != origin.patch_digest:
+        gaps.append("the work tree was edited while the stages ran")
+    found = lineage_gaps.tags(gaps, remote=origin.remote)
+    if found["reproducible"] == "no":
+        missing = "; ".join(dict.fromkeys(gaps))
+        sys.stderr.write(
+            f"this run can't be made again from its record: {missing}. Commit what is missing, or "
+            "`dvc add` it, or list in .gitignore what is no part of it, before the next run\n"
+        )
+    return found
 
 
 def _joined(receipts: Receipts, kind: str) -> dict[str, Any]:
@@ -167,6 +187,22 @@ def _send_missing_inputs(
         sink.put({"op": "inputs", "run": run, "values": found[run]})
 
 
+def _send_missing_links(
+    connection: Connection, sink: Sink, origin: Origin, receipts: Receipts
+) -> None:
+    """Link this execution's stage runs to those that made their inputs.
+
+    In a clone (`dvc repro --pull --allow-missing`) DVC fetches a receipt when `record` needs it.
+    """
+    for name, receipt in receipts.items():
+        stage = origin.graph.find(name)
+        own = receipt["session"] == origin.session.name
+        if stage and own and receipt["tracking_uri"] == connection.public_uri:
+            above = [other for other in origin.graph.upstream(stage) if other in receipts]
+            tags = {f"dvc.upstream.{other}.run_id": receipts[other]["run_id"] for other in above}
+            sink.put({"op": "tags", "run": receipt["run_id"], "values": tags})
+
+
 def _present(connection: Connection, runs: list[str]) -> list[str]:
     """Those of `runs` that the store still has."""
     if not runs:
@@ -178,20 +214,11 @@ def _present(connection: Connection, runs: list[str]) -> list[str]:
         return []
 
 
-def note(receipts: Receipts, how: Mapping[str, str], *, connection: Connection) -> str:
-    """The run's description in Markdown: a table of the stages with links to their runs."""
-    lines = ["| stage | how | run | ended |", "| --- | --- | --- | --- |"]
-    for stage, receipt in receipts.items():
-        run, uri = receipt["run_id"], receipt["tracking_uri"]
-        link = f"[{run[:8]}](#/experiments/{receipt['experiment_id']}/runs/{run})"
-        place = link if uri == connection.public_uri else f"{run[:8]} in {uri}"
-        lines.append(f"| {stage} | {how[stage]} | {place} | {receipt['ended']} |")
-    return "\n".join(lines)
-
-
 def _place(connection: Connection, run: str) -> str:
     """Where people find a run."""
     uri = connection.public_uri
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/#/experiments/{connection.experiment}/runs/{run}"
+    if connection.spooled:
+        return f"run {run}, kept here until `cliptune sync` sends it"
     return f"run {run}; look at it with `make ui`"

@@ -12,6 +12,7 @@ tracking_store.py     the store, or the spool while it does not answer
 tracking_sink.py      sending, in a thread; the journal when the store dies
 tracking_system.py    samples of the machine while a stage runs
 tracking_views.py     what the UI shows first
+tracking_notes.py     the descriptions of runs
 tracking_model.py     a bundle as a model of MLflow; tracking_model_code.py runs in it
 recording.py          the stage `record`, which completes the run of the execution
 
@@ -21,6 +22,7 @@ MLflow takes seconds to import and is imported where a run begins.
 """
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,9 +33,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
-from pipeline.artifacts import read_json, write_json
+from pipeline.artifacts import write_json
 from pipeline.errors import CliptuneError
+from pipeline.lineage_secrets import redact, redacted
 from pipeline.params import Section
+from pipeline.tracking_notes import stage_note
 from pipeline.tracking_runs import (
     Origin,
     PipelineRun,
@@ -42,11 +46,12 @@ from pipeline.tracking_runs import (
     param_text,
     pipeline_run,
     read_origin,
+    upstream,
     write_sources,
 )
 from pipeline.tracking_session import current_session, stoppable
 from pipeline.tracking_sink import Sink
-from pipeline.tracking_store import Connection, connect, main_tree, redact, spool
+from pipeline.tracking_store import Connection, connect, main_tree, spool, waits
 from pipeline.tracking_system import sampled
 
 if TYPE_CHECKING:
@@ -87,14 +92,13 @@ class StageRun:
         self._send(named, step=step)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file, or a folder with all it holds, below `folder`; it may be deleted after.
+        """Log a file below `folder`, or a folder as `folder`, else by its name; then it may go.
 
         Raises FileNotFoundError where there is nothing at `path`.
         """
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: nothing to log")
-        values = {"path": str(path), "folder": folder}
-        self._sink.put({"op": "artifact", "run": self.run_id, **values})
+        self._sink.put({"op": "artifact", "run": self.run_id, "path": str(path), "folder": folder})
         self._sink.flush()
 
     def table(self, frame: "pd.DataFrame", name: str) -> None:
@@ -151,8 +155,8 @@ def stage_run(stage: str, params: Section) -> Iterator[StageRun]:
         own = StageRun(stage, run=run, sink=sink)
         own.facts = _facts(connection, origin, run=run, started=started)
         try:
-            logged = flat(params.model_dump(mode="json", by_alias=True), joint=".")
-            inputs = _inputs(origin, stage)
+            logged = redacted(flat(params.model_dump(mode="json", by_alias=True), joint="."))
+            inputs = origin.inputs(stage)
             _send_origin(sink, origin, run=run, parent=parent, params=logged, inputs=inputs)
             with sampled(sink, run=run):
                 yield own
@@ -192,44 +196,37 @@ def _utc(seconds: float) -> str:
 
 def _describe(error: BaseException) -> str:
     """An error as a tag: one of the user's needs no class name, its message is complete."""
-    message = redact(str(error))
-    return (message if isinstance(error, CliptuneError) else f"{type(error).__name__}: {message}")[
-        :2000
-    ]
+    name = "" if isinstance(error, CliptuneError) else f"{type(error).__name__}: "
+    return f"{name}{redact(str(error))}"[:2000]
 
 
 def _begin(connection: Connection, *, stage: str, origin: Origin) -> tuple[PipelineRun, str]:
     """Find or make the run of the execution, and start that of the stage below it."""
     client = connection.client
-    parent = pipeline_run(connection, origin, verb="repro" if origin.session.dvc else stage)
+    verb = "repro" if origin.session.dvc else f"{stage} alone"
+    parent = pipeline_run(connection, origin, verb=verb)
     if not parent.fresh:
         client.update_run(parent.run, status="RUNNING")
+    elif not connection.spooled and (left := waits(main_tree())):
+        sys.stderr.write(
+            f"{left} runs and journals wait in the spool: `cliptune sync` sends them\n"
+        )
+    read = upstream(connection, origin, stage)
     tags = {
         "mlflow.parentRunId": parent.run,
+        "mlflow.note.content": stage_note(
+            read, origin.outs(stage), parent=parent.run, connection=connection
+        ),
         "mlflow.source.name": f"stages/{stage}.py",
         "mlflow.source.type": "LOCAL",
         "pipeline.role": "stage",
         "dvc.stage": stage,
     }
-    upstream = {f"dvc.upstream.{name}.run_id": run for name, run in _upstream(origin, stage)}
+    tags |= {f"dvc.upstream.{name}.run_id": r["run_id"] for name, r in read.items()}
     run = client.create_run(
-        connection.experiment, tags=origin.tags | tags | upstream, run_name=stage
+        connection.experiment, tags=origin.tags | tags, run_name=origin.stage_title(stage)
     )
     return parent, run.info.run_id
-
-
-def _upstream(origin: Origin, stage: str) -> list[tuple[str, str]]:
-    """(stage, run id) of those whose outputs this one reads, as their receipts have it."""
-    here = origin.graph.find(stage)
-    names = origin.graph.upstream(here) if here else []
-    receipts = {name: paths.receipt_file(name) for name in names}
-    return [(name, read_json(r)["run_id"]) for name, r in receipts.items() if r.is_file()]
-
-
-def _inputs(origin: Origin, stage: str) -> dict[str, str | None]:
-    """The data of a stage and its hash; None: DVC has not hashed it yet (record adds it)."""
-    here = origin.graph.find(stage)
-    return origin.graph.inputs(here) if here else {}
 
 
 def _send_origin(
@@ -294,6 +291,5 @@ def _end(sink: Sink, stage: str, status: str, *, run: str, parent: str) -> None:
     tags = {f"dvc.stage.{stage}": how, f"dvc.stage.{stage}.run_id": run}
     sink.put({"op": "tags", "run": parent, "values": tags})
     for each in (run, parent):
-        now = milliseconds()
-        sink.put({"op": "status", "run": each, "status": status, "milliseconds": now})
+        sink.put({"op": "status", "run": each, "status": status, "milliseconds": milliseconds()})
     sink.close()

@@ -39,13 +39,23 @@ def current_session() -> Session:
 
 def has_ended(session: str) -> bool:
     """Whether an execution ran on this host and is over; False where that can't be told."""
+    return _lives(session) is False
+
+
+def still_runs(session: str) -> bool:
+    """Whether an execution runs on this host; False where that can't be told."""
+    return _lives(session) is True
+
+
+def _lives(session: str) -> bool | None:
+    """None: it ran on another host."""
     host, _, rest = session.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname() or not rest.isdigit():
-        return False
+        return None
     try:
-        return _name(psutil.Process(int(rest))) != session
+        return _name(psutil.Process(int(rest))) == session
     except psutil.Error:
-        return True
+        return False
 
 
 def _dvc_above(process: psutil.Process) -> psutil.Process | None:

@@ -8,8 +8,9 @@ costs a stage the time of one call, and nothing else.
     {"op": "journal", "run": …, "tracking_uri": …}         the first line of a journal
     {"op": "params" | "tags", "run": …, "values": {key: text}}
     {"op": "metrics", "run": …, "values": [[key, value, milliseconds, step], …]}
-    {"op": "inputs", "run": …, "values": {path: hash}}
-    {"op": "artifact", "run": …, "path": …, "folder": …}   path: from the journal's folder
+    {"op": "inputs", "run": …, "values": {path: hash}}     what is no data set is left out
+    {"op": "artifact", "run": …, "path": …, "folder": …}   path: from the journal's folder; a file
+                                                           goes below folder, a folder becomes it
     {"op": "status", "run": …, "status": …, "milliseconds": …}
 """
 
@@ -18,10 +19,14 @@ import queue
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline import paths
+from pipeline.lineage_secrets import redact
 from pipeline.tracking_store import first_line
 
 if TYPE_CHECKING:
@@ -30,6 +35,14 @@ if TYPE_CHECKING:
 
 Operation = dict[str, Any]
 Item = TypeVar("Item")
+
+NUMBERS = (paths.METRICS, paths.PLOTS)
+
+TEXTS = ("params", "tags", "inputs")
+"""Operations whose values are texts."""
+
+GATHER_S = 2.0
+"""How long metrics wait for those of the next steps: a call costs SQLite 8 ms of a processor."""
 
 MOST_METRICS = 1000
 MOST_TEXTS = 100
@@ -56,7 +69,10 @@ class Sink:
         return self._journal if self._journal.exists() else None
 
     def put(self, operation: Operation) -> None:
-        """Send `operation` some time soon."""
+        """Send `operation` some time soon, its texts without credentials."""
+        if operation["op"] in TEXTS:
+            texts = {redact(key): redact(value) for key, value in operation["values"].items()}
+            operation = operation | {"values": texts}
         self._queue.put(operation)
 
     def flush(self) -> None:
@@ -71,13 +87,19 @@ class Sink:
         self._thread.join()
 
     def _work(self) -> None:
-        """Take all that waits, send it, until None comes."""
+        """Take all that waits, send it, until None comes; metrics wait a while for more of them."""
         waiting: list[Operation] = []
+        due = 0.0
         while True:
-            item = self._queue.get()
+            item: Operation | threading.Event | None = threading.Event()  # if nothing more comes
+            with suppress(queue.Empty):
+                left = max(0.0, due - time.monotonic()) if waiting else None
+                item = self._queue.get(timeout=left)
             if isinstance(item, dict):
+                due = due if waiting else time.monotonic() + GATHER_S
                 waiting.append(item)
-                if not self._queue.empty():
+                patient = item["op"] == "metrics" and time.monotonic() < due
+                if patient or not self._queue.empty():
                     continue
             for operation in merged(waiting):
                 self._deliver(operation)
@@ -94,7 +116,7 @@ class Sink:
             except (
                 Exception
             ) as error:  # whatever goes wrong here must not cost the stage its result
-                self._dead = not _is_refusal(error)
+                self._dead = not is_refusal(error)
                 self._complain(error)
             else:
                 return
@@ -165,7 +187,7 @@ def send(client: "MlflowClient", operation: Operation) -> None:
             points = [Metric(key, value, when, step) for key, value, when, step in values]
             client.log_batch(run, metrics=points)
     elif kind == "inputs":
-        client.log_inputs(run, datasets=_datasets(operation["values"]))
+        client.log_inputs(run, datasets=datasets(operation["values"]))
     elif kind == "artifact":
         _send_file(client, run, Path(operation["path"]), operation["folder"])
     elif kind == "status":
@@ -176,19 +198,23 @@ def send(client: "MlflowClient", operation: Operation) -> None:
 
 def _send_file(client: "MlflowClient", run: str, path: Path, folder: str) -> None:
     if path.is_dir():
-        client.log_artifacts(run, str(path), f"{folder}/{path.name}" if folder else path.name)
+        client.log_artifacts(run, str(path), folder or path.name)
     else:
         client.log_artifact(run, str(path), folder or None)
 
 
-def _datasets(values: dict[str, str]) -> list["DatasetInput"]:
-    """Dataset inputs, named by path; DVC's hash is the digest (`dataset.digest = …` finds runs)."""
+def datasets(values: dict[str, str]) -> list["DatasetInput"]:
+    """Dataset inputs, named by path; DVC's hash is the digest (`dataset.digest = …` finds runs).
+
+    The numbers that an earlier stage found are inputs to DVC, and no data set to look for.
+    """
     from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
 
     tags = [InputTag("mlflow.data.context", "input")]
     data = [
         Dataset(name=path, digest=digest, source_type="local", source=json.dumps({"uri": path}))
         for path, digest in values.items()
+        if Path(path).parent not in NUMBERS
     ]
     return [DatasetInput(one, tags=tags) for one in data]
 
@@ -197,7 +223,7 @@ def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Whether it is this one call that went wrong, and the next may go well."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return True

@@ -8,14 +8,15 @@ CLIPTUNE_ON_UNREACHABLE    spool (default): log to .cliptune/spool and go on; fa
 import http.client
 import logging
 import os
-import re
 import socket
+import sqlite3
 import ssl
 import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,6 +26,7 @@ from filelock import FileLock
 
 from pipeline import paths
 from pipeline.errors import TrackingError
+from pipeline.lineage_secrets import redact
 from pipeline.tracking_views import describe
 
 if TYPE_CHECKING:
@@ -73,15 +75,31 @@ def spool(root: Path) -> Path:
     return root / paths.WORK / "spool"
 
 
+def spool_uri(root: Path) -> str:
+    """The store in the spool."""
+    return f"sqlite:///{spool(root) / 'mlflow.db'}"
+
+
+def waits(root: Path) -> int:
+    """How many runs and journals wait in the spool of the work tree at `root`; takes no time."""
+    folder = spool(root)
+    journals = len(list(folder.glob("*.jsonl")))
+    file = folder / "mlflow.db"
+    if not file.is_file():
+        return journals
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as store:
+        try:
+            (runs,) = store.execute(
+                "SELECT count(*) FROM runs WHERE lifecycle_stage = 'active'"
+            ).fetchone()
+        except sqlite3.Error:  # begun, and killed before it had a table
+            runs = 0
+    return journals + int(runs)
+
+
 def public(uri: str) -> str:
-    """`uri` without user info and query (`git@host:path` is no URI and stays as it is)."""
-    return redact(uri.partition("?")[0])
-
-
-def redact(text: str) -> str:
-    """`text` without the user info of the URIs in it, nor what follows password= and the like."""
-    text = re.sub(r"://[^/\s]+@", "://", text)
-    return re.sub(r"(?i)\b(password|passwd|token|secret)=[^&\s]+", r"\1=…", text)
+    """`uri` without user info, query and fragment (`git@host:path` is none and stays as it is)."""
+    return redact(redact(uri).partition("?")[0].partition("#")[0])
 
 
 def first_line(error: BaseException) -> str:
@@ -92,26 +110,22 @@ def first_line(error: BaseException) -> str:
 def connect(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connection, Begun]:
     """Open the store and `begin` there, or in the spool; one process of a work tree at a time.
 
-    Parallel first users of a fresh SQLite database crash, hence the lock. Raises TrackingError
+    Parallel first users of a fresh SQLite database crash, hence the locks. Raises TrackingError
     when the store does not answer and the policy is to stop, or when its experiment is deleted.
     """
     policy = os.environ.get("CLIPTUNE_ON_UNREACHABLE") or "spool"
     if policy not in {"spool", "fail"}:
         raise TrackingError(f"CLIPTUNE_ON_UNREACHABLE is {policy!r}: set it to spool or fail")
-    uri = _user_uri(root)
+    uri = user_uri(root)
     problem = probe(uri)
     if problem is None or policy == "spool":
         import_quietly()  # takes seconds: not while others wait for the lock
-    lock = root / paths.WORK / "tracking.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with locked(root):
         if problem is None:
-            try:
-                return _open(uri, root / "mlruns", begin, spooled=False)
-            except TrackingError:
-                raise
-            except Exception as error:  # "no store here" comes in a dozen classes
-                problem = first_line(error)
+            opened = _opened(uri, root, begin)
+            if not isinstance(opened, str):
+                return opened
+            problem = opened
         if policy == "fail":
             raise TrackingError(
                 f"MLflow at {public(uri)} does not answer ({problem}). Nothing was computed. Start "
@@ -120,11 +134,64 @@ def connect(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connectio
         folder = spool(root)
         folder.mkdir(parents=True, exist_ok=True)
         sys.stderr.write(f"MLflow at {public(uri)} does not answer ({problem}): kept in {folder}\n")
-        local = f"sqlite:///{folder / 'mlflow.db'}"
-        return _open(local, folder / "mlruns", begin, spooled=True)
+        return _open(spool_uri(root), folder / "mlruns", begin, spooled=True)
 
 
-def _user_uri(root: Path) -> str:
+def reach(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connection, Begun]:
+    """Open the user's store and `begin` there, for a command that is about what it holds.
+
+    Raises TrackingError when it does not answer, or when its experiment is deleted.
+    """
+    uri = user_uri(root)
+    problem = probe(uri)
+    if problem is None:
+        import_quietly()
+        with locked(root):
+            opened = _opened(uri, root, begin)
+        if not isinstance(opened, str):
+            return opened
+        problem = opened
+    raise TrackingError(
+        f"MLflow at {public(uri)} does not answer ({problem}): start it, or set "
+        "MLFLOW_TRACKING_URI to the store that holds the runs"
+    )
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One process of a work tree at a time."""
+    lock = root / paths.WORK / "tracking.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        yield
+
+
+def _opened(
+    uri: str, root: Path, begin: Callable[[Connection], Begun]
+) -> tuple[Connection, Begun] | str:
+    """The user's store and what `begin` gave, or why it does not answer."""
+    try:
+        with _alone(uri):
+            return _open(uri, root / "mlruns", begin, spooled=False)
+    except TrackingError:
+        raise
+    except Exception as error:  # "no store here" comes in a dozen classes
+        return first_line(error)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time in a SQLite file, which several work trees may share."""
+    scheme, _, path = uri.partition("?")[0].partition(":///")
+    file = Path(path)
+    if scheme != "sqlite" or not file.parent.is_dir():
+        yield
+        return
+    with FileLock(file.with_name(f"{file.name}.lock")):
+        yield
+
+
+def user_uri(root: Path) -> str:
     """The user's store; the path of a SQLite file starts from the main work tree."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     scheme, found, path = uri.partition(":///")
@@ -141,7 +208,9 @@ def probe(uri: str) -> str | None:
         port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
         if parts.hostname and port:
             socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except ValueError:  # which quotes what it can't read: a part of a password, maybe
+        return "it is no URI that can be read: a password's / : @ are written %2F %3A %40"
+    except (OSError, http.client.HTTPException) as error:
         return first_line(error)
     return None
 
@@ -180,16 +249,20 @@ def _open(
         # MLflow's own deprecations at first use are nothing that a user can mend.
         warnings.simplefilter("ignore")
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment = _experiment(client, None if uri.startswith("http") else artifacts.as_uri())
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "cliptune"
+        place = None if uri.startswith("http") else artifacts.as_uri()
+        experiment = open_experiment(client, name, place)
         connection = Connection(client, experiment, uri, spooled)
         return connection, begin(connection)
 
 
-def _experiment(client: "MlflowClient", artifacts: str | None) -> str:
-    """The id of the experiment, made and described at first use."""
+def open_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
+    """The id of an experiment, made and described at first use.
+
+    `artifacts`: where a new one's files go; None: as the server says.
+    """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "cliptune"
     found = client.get_experiment_by_name(name)
     if found is None:
         try:

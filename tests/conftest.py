@@ -17,7 +17,7 @@ from tests.drawing import COLOURS, ROOT, draw
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
-LONGEST_FIRST = ("test_pipeline.py", "test_dvc_history.py")
+LONGEST_FIRST = ("test_pipeline.py", "test_cases.py")
 """Files that take minutes: several processes end together only if these begin first."""
 
 REAL = ROOT.parent / "shared" / "real"

@@ -103,7 +103,15 @@ def test_the_ui_of_a_server_is_only_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org/")
-    write_json(Path("runs/pipeline.json"), {"experiment_id": "7"})
+    store = "https://mlflow.example.org/"
+    for name, uri, experiment in (("clean", "sqlite:////old.db", "1"), ("pipeline", store, "7")):
+        receipt = {"experiment_id": experiment, "tracking_uri": uri}
+        write_json(Path(f"runs/{name}.json"), receipt)
     cli.main(["ui"])
-    view = "#/experiments/7/runs?viewStateShareKey=cliptune-pipelines"
-    assert capsys.readouterr().out == f"Pipeline runs: https://mlflow.example.org/{view}\n"
+    shown = "viewStateShareKey=cliptune-pipelines&workflowType=machine_learning"
+    expected = f"Pipeline runs: https://mlflow.example.org/#/experiments/7/runs?{shown}\n"
+    assert capsys.readouterr().out == expected
+    Path("runs/pipeline.json").unlink()
+    cli.main(["ui"])
+    expected = "Pipeline runs: https://mlflow.example.org/#/experiments\n"
+    assert capsys.readouterr().out == expected

@@ -7,7 +7,6 @@ unescaped. A page with neither shows that this browser would have run them.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -29,11 +28,11 @@ from pipeline.reporting.leaks import as_page as leaks_page
 from pipeline.reporting.report import render
 from pipeline.reporting.thumbnails import thumbnail
 from pipeline.validation.docs import data_docs
+from tests.browsers import chromium
 from tests.reporting import synthetic
 from tests.validation import quality
 from tests.validation.tables import images, pairs, profile
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -46,9 +45,7 @@ POLICY = re.compile(r"<meta http-equiv=\"Content-Security-Policy\"[^>]*>\n")
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Load a page; return its DOM after all that it runs has run."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser on PATH: none of {', '.join(BROWSERS)}")
+    found = chromium()
     folder = tmp_path_factory.mktemp("browser")
 
     def load(source):

@@ -26,7 +26,8 @@ def test_a_stage_started_by_hand_is_recorded_too(here: Toy) -> None:
     pipeline, stage = here.runs()
     assert stage.info.run_id == run.run_id == here.receipt("prepare")["run_id"]
     assert stage.data.tags["mlflow.parentRunId"] == pipeline.info.run_id
-    assert pipeline.info.run_name.startswith("prepare ")
+    assert pipeline.info.run_name.startswith("prepare alone ")
+    assert stage.info.run_name.startswith("prepare ")
     assert (pipeline.info.status, stage.info.status) == ("FINISHED", "FINISHED")
     assert stage.data.params == {"seed": "3"}
     assert stage.data.metrics["prepare/rows"] == 5
@@ -99,8 +100,29 @@ def test_a_folder_is_logged_with_all_it_holds(here: Toy, tmp_path: Path) -> None
     with tracking.stage_run("train", Numbers(seed=0)) as run:
         run.artifact(tmp_path / "docs")
         run.artifact(tmp_path / "docs/inner/a.html", "pages")
+        run.artifact(tmp_path / "docs", "report")
     assert here.download(run.run_id, "docs/inner/a.html").read_text() == "a"
     assert here.download(run.run_id, "pages/a.html").read_text() == "a"
+    assert here.download(run.run_id, "report/inner/a.html").read_text() == "a"
+
+
+def test_a_stage_tells_what_it_is_part_of_and_made_from(
+    here: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "gentle")
+    for stage in ("prepare", "train"):
+        with tracking.stage_run(stage, Numbers(seed=0)) as run:
+            run.metrics({"rows": 1})
+    train = here.client().get_run(run.run_id)
+    assert train.info.run_name == "train gentle"
+    tags, experiment = train.data.tags, train.info.experiment_id
+    parent, prepare = tags["mlflow.parentRunId"], tags["dvc.upstream.prepare.run_id"]
+    assert prepare == here.receipt("prepare")["run_id"]
+    assert tags["mlflow.note.content"].split("\n\n") == [
+        f"Part of [{parent[:8]}](#/experiments/{experiment}/runs/{parent})",
+        f"Reads what came of prepare [{prepare[:8]}](#/experiments/{experiment}/runs/{prepare})",
+        "Writes `out/model.txt`, `metrics/train.json`; DVC keeps them",
+    ]
 
 
 def test_a_table_is_one_that_mlflow_loads(here: Toy) -> None:
@@ -149,7 +171,7 @@ def test_what_a_stage_found_before_it_stopped_is_kept_with_its_run(here: Toy) ->
     error = DataError("too many rows are rejected", left=left)
     with pytest.raises(DataError), tracking.stage_run("validate", Numbers(seed=0)) as run:
         raise error
-    kept = here.download(run.run_id, "last_failed/validate/quality/data_docs.html")
+    kept = here.download(run.run_id, "last_failed/quality/data_docs.html")
     assert kept.read_text() == "why"
     assert here.client().get_run(run.run_id).info.status == "FAILED"
 

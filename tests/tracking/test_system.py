@@ -25,7 +25,7 @@ HOST = {
 }  # fmt: skip
 
 
-class Kept:
+class Kept(Sink):
     """A sink that keeps what it gets."""
 
     def __init__(self) -> None:

@@ -109,7 +109,7 @@ def test_probabilities_are_those_of_zero_shot_classification(
     given = {"classes": CLASSES, "templates": TEMPLATES}
     found = loaded.predict(pd.DataFrame({"image": [jpeg]}), params=given)
     weights = class_weights(CLASSES, TEMPLATES, lambda texts: text_vectors(clip, texts))
-    scale = clip.model.logit_scale.exp().item()  # type: ignore[operator,union-attr]
+    scale = clip.model.logit_scale.exp().item()  # type: ignore[operator]
     scores = np.exp(scale * image_vector(clip, jpeg) @ weights.T)
     assert list(found.columns) == CLASSES
     assert np.allclose(found.to_numpy()[0], scores / scores.sum(), atol=1e-5)

@@ -5,14 +5,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from pipeline import tracking_session
+from pipeline import tracking_session, tracking_sink
+from pipeline.lineage_secrets import redact
 from pipeline.tracking_runs import metric_name, param_text
-from pipeline.tracking_sink import merged
-from pipeline.tracking_store import probe, public, redact
+from pipeline.tracking_sink import Sink, datasets, merged
+from pipeline.tracking_store import probe, public
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,12 @@ def test_a_server_that_says_no_is_alive_and_a_gateway_that_does_is_not(
         thread.join()
 
 
+def test_files_of_numbers_are_no_data_sets() -> None:
+    inputs = {"data/clean": "a.dir", "metrics/clean.json": "b", "plots/finetune.csv": "c"}
+    found = datasets(inputs)
+    assert [(one.dataset.name, one.dataset.digest) for one in found] == [("data/clean", "a.dir")]
+
+
 def answer_once(listener: socket.socket, answer: bytes) -> None:
     connection, _ = listener.accept()
     with connection:
@@ -63,7 +74,7 @@ def answer_once(listener: socket.socket, answer: bytes) -> None:
 
 
 def test_metrics_of_one_run_that_follow_each_other_are_one_call() -> None:
-    def metric(run: str, step: int) -> dict[str, object]:
+    def metric(run: str, step: int) -> dict[str, Any]:
         return {"op": "metrics", "run": run, "values": [["loss", 0.5, 0, step]]}
 
     tag = {"op": "tags", "run": "a", "values": {"x": "y"}}
@@ -103,3 +114,35 @@ def test_a_stage_by_hand_is_its_own_execution(monkeypatch: pytest.MonkeyPatch) -
     session = tracking_session.current_session()
     assert session.dvc is None
     assert session.name.split(":")[1] == str(os.getpid())
+
+
+class Counting:
+    """A client that knows how many points came in each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def log_batch(self, _: str, *, metrics: Sequence[object]) -> None:
+        self.calls.append(len(metrics))
+
+
+def test_metrics_that_come_in_a_row_are_sent_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tracking_sink, "GATHER_S", 0.5)
+    client: Any = Counting()
+    sink = Sink(client, run="a", journal=tmp_path / "a.jsonl", tracking_uri="")
+    step = {"op": "metrics", "run": "a", "values": [["loss", 0.5, 0, 0]]}
+    sink.put(step)
+    sink.flush()  # which does not wait for more
+    assert client.calls == [1]
+    for _ in range(5):
+        sink.put(step)
+        time.sleep(0.01)
+    until = time.monotonic() + 20
+    while len(client.calls) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert client.calls == [1, 5]  # nothing followed, and they were sent all the same
+    sink.put(step)
+    sink.close()
+    assert client.calls == [1, 5, 1]

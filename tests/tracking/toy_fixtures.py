@@ -5,8 +5,10 @@ tests/, and Python knows only one module of that name.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from toy_server import Server, begin, free_port
 from toy_tree import Toy, make_toy
 
 
@@ -25,3 +27,10 @@ def here(tree: Toy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     # A stage that takes ten seconds, on a busy machine, would have metrics that no test counts.
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     return tree
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = begin(tmp_path_factory.mktemp("server"), free_port())
+    yield started
+    started.end()

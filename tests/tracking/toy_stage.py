@@ -32,7 +32,10 @@ class TrainStage(Section):
     train: Train
 
 
-KINDS = {"prepare": PrepareStage, "train": TrainStage}
+KINDS: dict[str, type[PrepareStage] | type[TrainStage]] = {
+    "prepare": PrepareStage,
+    "train": TrainStage,
+}
 
 
 def main() -> None:
@@ -43,15 +46,19 @@ def main() -> None:
     with stage_run(name, params) as run:
         text = source.read_text() if source.is_file() else (source / "rows.txt").read_text()
         found = {"rows": len(text.splitlines()), "best": "b", "reason": None}
+        # `lines` of prepare changes nothing in what it writes.
+        last = params if isinstance(params, TrainStage) else params.prepare.words
         if isinstance(params, TrainStage):
             found["target"] = {"base": {"top1": 0.25}, "finetuned": {"top1": train(run, params)}}
         target.parent.mkdir(exist_ok=True)
-        target.write_text(f"{text}{params}\n")
+        target.write_text(f"{text}{last}\n")
         run.metrics(found)
         run.artifact(target)
 
 
 def train(run: StageRun, params: TrainStage) -> float:
+    if params.train.epochs < 1:
+        raise errors.TrainingError("train.epochs is 0: there is nothing to train")
     for epoch in range(params.train.epochs):
         run.log({"loss": 1 / (epoch + 1)}, step=epoch)
     time.sleep(params.train.sleep)

@@ -19,6 +19,8 @@ with warnings.catch_warnings():
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+__all__ = ["GRAPH", "Numbers", "Run", "Toy", "by_role", "make_toy"]
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
@@ -53,9 +55,19 @@ IGNORED = "/mlflow.db*\n/mlruns/\n/.cliptune/\n/out/\n/runs/\n/metrics/\n__pycac
 
 @dataclass
 class Toy:
-    """The toy's work tree."""
+    """The toy's work tree.
+
+    `tracking` is the URI of its store, where that is not the tree's own, and `experiment` the name
+    of its experiment, where the environment of this process does not say.
+    """
 
     path: Path
+    tracking: str = ""
+    experiment: str = ""
+
+    @property
+    def store(self) -> str:
+        return self.tracking or f"sqlite:///{self.path}/mlflow.db"
 
     def run(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env = self.environ(environ)
@@ -64,6 +76,7 @@ class Toy:
         )
 
     def start(self, *command: str, **environ: str) -> subprocess.Popen[str]:
+        """Begin a command, at the head of a process group of its own."""
         return subprocess.Popen(
             command,
             cwd=self.path,
@@ -71,6 +84,7 @@ class Toy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def dvc(self, *arguments: str, **environ: str) -> str:
@@ -80,9 +94,13 @@ class Toy:
         return done.stdout + done.stderr
 
     def environ(self, extra: Mapping[str, str]) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+        kept: dict[str, str] = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))
+        }
         tools = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
-        return kept | tools | {"DVC_NO_ANALYTICS": "1"} | extra
+        place = {"MLFLOW_TRACKING_URI": self.tracking, "MLFLOW_EXPERIMENT_NAME": self.experiment}
+        chosen = {key: value for key, value in place.items() if value}
+        return kept | tools | chosen | {"DVC_NO_ANALYTICS": "1"} | dict(extra)
 
     def git(self, *arguments: str) -> str:
         done = self.run("git", *arguments)
@@ -91,8 +109,13 @@ class Toy:
 
     def commit(self) -> str:
         self.git("add", "-A")
-        self.git("commit", "-qm", "x")
+        self.git("commit", "-qm", "x", "--allow-empty")
         return self.git("rev-parse", "HEAD")
+
+    def reset(self) -> None:
+        """Go back to the last commit, the pipeline's outputs too."""
+        self.git("reset", "-q", "--hard")
+        self.dvc("checkout", "-q")
 
     def set(self, old: str, new: str) -> None:
         file = self.path / "params.yaml"
@@ -103,17 +126,19 @@ class Toy:
     def client(self, uri: str | None = None) -> MlflowClient:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return MlflowClient(uri or f"sqlite:///{self.path}/mlflow.db")
+            return MlflowClient(uri or self.store)
 
     def runs(self, uri: str | None = None) -> list[Run]:
         """All runs of the experiment, oldest first."""
         client = self.client(uri)
-        found = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "cliptune"))
+        name = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "cliptune")
+        found = client.get_experiment_by_name(name)
         assert found is not None
         return list(client.search_runs([found.experiment_id], order_by=["start_time ASC"]))
 
     def receipt(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path / "runs" / f"{name}.json").read_text())
+        found: dict[str, Any] = json.loads((self.path / "runs" / f"{name}.json").read_text())
+        return found
 
     def download(self, run: str, path: str, uri: str | None = None) -> Path:
         """A file of a run; its folder is deleted with the test's."""
@@ -121,9 +146,9 @@ class Toy:
         return Path(self.client(uri).download_artifacts(run, path, str(target)))
 
 
-def make_toy(path: Path) -> Toy:
+def make_toy(path: Path, tracking: str = "", experiment: str = "") -> Toy:
     """A committed toy pipeline; its data lies in git, and no stage writes it."""
-    toy = Toy(path)
+    toy = Toy(path, tracking, experiment)
     (path / "data/raw").mkdir(parents=True)
     (path / "data/raw/rows.txt").write_text("row 1\nrow 2\nrow 3\n")
     (path / "stages").mkdir()

@@ -1,0 +1,124 @@
+"""The subcommands of `cliptune` that are about runs made before; imports as in cli.py."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from pipeline import errors
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommands to those of the command."""
+    _add_reproduce(commands)
+    _add_diff(commands)
+    add = commands.add_parser(
+        "promote", help="judge the last model; the champion where it is better"
+    )
+    add.add_argument("--dry-run", action="store_true", help="leave the registry as it is")
+    add.set_defaults(command=_promote)
+    add = commands.add_parser("rollback", help="make the champion before this one champion again")
+    add.set_defaults(command=_rollback)
+    add = commands.add_parser("sync", help="send what was kept while MLflow's server was away")
+    add.set_defaults(command=_sync)
+    add = commands.add_parser("seeds", help="runs that differ in their seed alone: mean and spread")
+    add.set_defaults(command=_seeds)
+
+
+def _add_reproduce(commands: Any) -> None:
+    add = commands.add_parser("reproduce", help="build a recorded run again and prove it equal")
+    add.add_argument("run", metavar="RUN", help="id or name of a run, or models:/NAME/VERSION")
+    add.add_argument("--rerun", action="store_true", help="execute its stages too")
+    add.add_argument("--keep", action="store_true", help="leave the tree in .cliptune/reproduce")
+    add.add_argument(
+        "--tolerance",
+        type=_share,
+        default=0.01,
+        help="of metrics, where bytes can't be equal (0.01)",
+    )
+    add.set_defaults(command=_reproduce)
+
+
+def _add_diff(commands: Any) -> None:
+    add = commands.add_parser("diff", help="in what two recorded runs differ")
+    add.add_argument("runs", nargs=2, metavar="RUN", help="as for reproduce")
+    add.add_argument("--json", action="store_true", help="as JSON")
+    add.set_defaults(command=_diff)
+
+
+def _reproduce(chosen: argparse.Namespace) -> None:
+    from pipeline.history.report import as_markdown
+    from pipeline.history.reproduce import reproduce
+    from pipeline.tracking_store import main_tree
+
+    report, file = reproduce(
+        main_tree(),
+        chosen.run,
+        rerun=chosen.rerun,
+        keep=chosen.keep,
+        tolerance=chosen.tolerance,
+    )
+    print(f"{as_markdown(report)}\nthe report: {file}")
+    if not report.proved:
+        sys.exit(1)
+
+
+def _diff(chosen: argparse.Namespace) -> None:
+    from pipeline.history.diff import as_text, diff
+    from pipeline.tracking_store import main_tree
+
+    found = diff(main_tree(), *chosen.runs)
+    facts = {"runs": found.names, **found.facts}
+    print(json.dumps(facts, indent=2, ensure_ascii=False) if chosen.json else as_text(found))
+
+
+def _promote(chosen: argparse.Namespace) -> None:
+    from pipeline.history.promote import promote
+    from pipeline.history.promotion import as_markdown
+    from pipeline.params import PromoteCommand, load
+    from pipeline.tracking_store import main_tree
+
+    told, file = promote(main_tree(), load(PromoteCommand), dry=chosen.dry_run)
+    print(f"{as_markdown(told)}\nthe report: {file}")
+
+
+def _rollback(_: argparse.Namespace) -> None:
+    from pipeline.history.promote import rollback
+    from pipeline.params import PromoteCommand, load
+    from pipeline.tracking_store import main_tree
+
+    name = load(PromoteCommand).promote.model
+    old, new = rollback(main_tree(), name)
+    print(f"{name}: version {new} is the champion again, and version {old} is not")
+
+
+def _sync(_: argparse.Namespace) -> None:
+    from pipeline.history.sync import sync, told
+    from pipeline.tracking_store import main_tree
+
+    sent = sync(main_tree())
+    print(told(sent))
+    if sent.refused:
+        sys.exit(1)
+
+
+def _seeds(_: argparse.Namespace) -> None:
+    from pipeline.seeds import alike, completed, told
+    from pipeline.tracking_store import main_tree
+
+    groups = alike(completed(main_tree()))
+    if not groups:
+        raise errors.CliptuneError(
+            "no two runs differ in their seed alone: `dvc exp run -S seed=1` makes another"
+        )
+    print("\n\n".join(map(told, groups)))
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return share

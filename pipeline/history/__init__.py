@@ -1,0 +1,1 @@
+"""Runs that were made before: sent later, built again, compared."""

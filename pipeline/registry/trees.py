@@ -1,0 +1,291 @@
+"""A recorded work tree, built again beside the present one.
+
+What a run keeps is its commit, a patch and its dvc.lock; the lock holds a hash of every dependency,
+param and output. Data come from DVC's cache, else from its remote.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from configparser import ConfigParser
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import read_json
+from pipeline.errors import DataError
+from pipeline.lineage_dvc import Graph, overlap, read_graph
+from pipeline.registry.reproduce import RECORD, hashes
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree that was built again.
+
+    Attributes:
+        path: where it is.
+        stages: what `dvc` calls the stages to prove, all of them if it is empty.
+        borrowed: sources that neither git nor DVC holds, taken from the present work tree.
+        missing: outputs and sources that are nowhere.
+    """
+
+    path: Path
+    stages: tuple[str, ...]
+    borrowed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@contextmanager
+def worktree(root: Path, commit: str, folder: Path, *, keep: bool = False) -> Iterator[Path]:
+    """The tree of `commit` of the repository at `root` in `folder`, deleted afterwards.
+
+    Raises DataError where the repository does not hold the commit, nor its origin.
+    """
+    remove_worktree(root, folder)
+    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        _git(root, "fetch", "--quiet", "origin", commit)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Hooks, such as those of `dvc install`, would work on a tree that has no data yet.
+    made = _git(
+        root,
+        "-c",
+        "core.hooksPath=/dev/null",
+        "worktree",
+        "add",
+        "--quiet",
+        "--force",
+        "--detach",
+        str(folder),
+        commit,
+    )
+    if made.returncode:
+        said = made.stderr.strip().splitlines()
+        raise DataError(
+            f"commit {commit} can't be checked out: neither this repository nor its origin has it "
+            f"({said[-1] if said else 'git says no more'}). Fetch it from where the run was made"
+        )
+    try:
+        yield folder
+    finally:
+        if not keep:
+            remove_worktree(root, folder)
+
+
+def remove_worktree(root: Path, folder: Path) -> None:
+    """Delete a tree that `worktree` made, and what git knows of it."""
+    _git(root, "worktree", "remove", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    _git(root, "worktree", "prune")
+
+
+def restore(
+    tree: Path, root: Path, *, patch: bytes, sources: Path, stages: Sequence[str] = ()
+) -> Tree:
+    """Bring patch, locks and data into a fresh worktree.
+
+    Outputs come from the cache of the repository at `root`, else from its remote. Raises DataError
+    where the patch does not apply, or an output has a file outside of itself.
+    """
+    has_remote = _prepare(tree, root, patch=patch, sources=sources)
+    graph = read_graph(tree)
+    borrowed = _borrow(tree, root, graph)
+    _check_folders(tree, graph)
+    done = dvc(tree, "checkout", *_targets(stages))
+    if done.returncode and has_remote:
+        dvc(tree, "fetch", *_targets(stages))
+        _check_folders(tree, graph)
+        dvc(tree, "checkout", "--allow-missing", *_targets(stages))
+    return Tree(tree, tuple(stages), borrowed, _missing(tree, graph, stages))
+
+
+def fetch(tree: Path, root: Path, *, patch: bytes, sources: Path, path: str) -> None:
+    """Bring a recorded output into the cache of the repository at `root`, where a remote has it."""
+    if _prepare(tree, root, patch=patch, sources=sources):
+        dvc(tree, "fetch", path)
+
+
+def cached(root: Path, digest: str, *, partly: bool = False) -> dict[str, Path] | None:
+    """The files of an output by their names (a file by itself: ""), in DVC's cache.
+
+    None where the cache of the repository at `root` does not hold all of them, or, if `partly`,
+    not even their names.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", digest):  # a record may be of anyone's making
+        return None
+    said = dvc(root, "cache", "dir")
+    folder = Path(said.stdout.strip().splitlines()[-1], "files", "md5") if said.stdout else root
+
+    def place(md5: str) -> Path:
+        return folder / md5[:2] / md5[2:]
+
+    if not place(digest).is_file():
+        return None
+    if not digest.endswith(".dir"):
+        return {"": place(digest)}
+    found = {str(one["relpath"]): place(str(one["md5"])) for one in read_json(place(digest))}
+    return found if partly or all(file.is_file() for file in found.values()) else None
+
+
+def changes(tree: Tree) -> dict[str, list[str]]:
+    """What differs from the record, by stage, as DVC finds it; empty: nothing.
+
+    Stages that had never run are none of it: what others needed of them would be missing there.
+    """
+    asked = ["--with-deps", *tree.stages] if tree.stages else []
+    done = dvc(tree.path, "status", "--json", *asked)
+    found = re.search(r"^\{.*\}\s*\Z", done.stdout, re.MULTILINE | re.DOTALL)
+    if done.returncode or found is None:
+        raise DataError(f"`dvc status` failed in the tree that was built again: {_said(done)}")
+    status: dict[str, Any] = json.loads(found.group())
+    never = {a for a, stage in read_graph(tree.path).stages.items() if not stage.out_digests}
+    return {
+        stage: sorted(_described(entries))
+        for stage, entries in status.items()
+        if stage not in never and stage.rpartition(":")[2] != RECORD
+    }
+
+
+def run_again(tree: Tree, *, tracking_uri: str) -> int:
+    """Execute every stage anew, without a cache of results; DVC's exit code.
+
+    What the stages log goes to `tracking_uri`, not to the user's store.
+    """
+    targets = tree.stages or _last_stages(read_graph(tree.path))
+    environ = {**_environ(), "MLFLOW_TRACKING_URI": tracking_uri}
+    command = [sys.executable, "-P", "-m", "dvc", "repro", "--force", "--no-run-cache", *targets]
+    return subprocess.run(command, cwd=tree.path, env=environ, check=False).returncode
+
+
+def dvc(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run DVC in a tree, as if by hand: not as a part of the execution this may be in.
+
+    None of the tree's own modules is imported, as Python would do with those of its folder.
+    """
+    command = [sys.executable, "-P", "-m", "dvc", *arguments]
+    return subprocess.run(
+        command, cwd=tree, env=_environ(), capture_output=True, text=True, check=False
+    )
+
+
+def _apply(tree: Path, patch: bytes) -> None:
+    if not patch:
+        return
+    command = ["git", "apply", "--whitespace=nowarn", "-"]
+    done = subprocess.run(
+        command, cwd=tree, input=patch, capture_output=True, check=False, env=_environ()
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise DataError(f"the recorded patch does not apply to its commit: {said}")
+
+
+def _prepare(tree: Path, root: Path, *, patch: bytes, sources: Path) -> bool:
+    """Everything but the data; whether there is a default remote."""
+    _apply(tree, patch)
+    for lock in sorted(sources.rglob("dvc.lock")):
+        target = tree / lock.relative_to(sources)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lock, target)
+    return _configure(tree, root)
+
+
+def _configure(tree: Path, root: Path) -> bool:
+    """The cache and the remotes of the repository at `root`; whether it has a default remote."""
+    cache = dvc(root, "cache", "dir")
+    if cache.returncode:
+        raise DataError(f"{root} is no DVC repository: {_said(cache)}")
+    # Of now, not of the commit: a remote may have been added, or moved, since.
+    config = _config(root / ".dvc/config", root / ".dvc/config.local")
+    for section in config.sections():
+        url = config.get(section, "url", fallback="")
+        if url and "://" not in url:  # a path, which starts from the folder of the config
+            config.set(section, "url", str((root / ".dvc" / url).resolve()))
+    if not config.has_section("cache"):
+        config.add_section("cache")
+    config.set("cache", "dir", cache.stdout.strip().splitlines()[-1])
+    with (tree / ".dvc/config.local").open("w", encoding="utf-8") as file:
+        config.write(file)
+    return config.has_option("core", "remote")
+
+
+def _config(*files: Path) -> ConfigParser:
+    """Configs of DVC's, a later one over the one before: sections such as `'remote "store"'`."""
+    found = ConfigParser(interpolation=None)
+    found.optionxform = str  # type: ignore[assignment, method-assign]
+    found.read(files, encoding="utf-8")
+    return found
+
+
+def _borrow(tree: Path, root: Path, graph: Graph) -> tuple[str, ...]:
+    """Link sources that are here and not there: what neither git nor DVC holds."""
+    found = []
+    for path in graph.sources:
+        there, here = tree / path, root / path
+        added = any(overlap(path, other) for other in graph.added)
+        outside = path.startswith(("../", "/"))
+        if not (added or outside) and not there.exists() and here.exists():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.symlink_to(here.resolve())
+            found.append(path)
+    return tuple(found)
+
+
+def _check_folders(tree: Path, graph: Graph) -> None:
+    """Raise DataError where a file of a folder would be written elsewhere: DVC joins any path."""
+    digests = {d for stage in graph.stages.values() for d in stage.out_digests.values()}
+    for digest in sorted(d for d in {*digests, *graph.added.values()} if d.endswith(".dir")):
+        for name in cached(tree, digest, partly=True) or ():
+            if name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"the recorded folder {digest} holds {name!r}, outside of itself")
+
+
+def _missing(tree: Path, graph: Graph, stages: Sequence[str]) -> tuple[str, ...]:
+    made = {path for _, path in hashes(graph, stages)}
+    return tuple(p for p in sorted({*made, *graph.sources}) if not (tree / p).exists())
+
+
+def _targets(stages: Sequence[str]) -> list[str]:
+    return ["--with-deps", *stages] if stages else []
+
+
+def _last_stages(graph: Graph) -> list[str]:
+    """All stages of the root but the record; DVC puts them in order, and what they need before."""
+    return [a for a, stage in graph.stages.items() if ":" not in a and stage.name != RECORD]
+
+
+def _described(entries: Sequence[Any]) -> Iterator[str]:
+    """`changed deps: data/raw (modified)` and the like, one path a line."""
+    for entry in entries:
+        if isinstance(entry, str):
+            yield entry
+            continue
+        for kind, named in entry.items():
+            yield from (f"{kind}: {path} ({how})" for path, how in named.items())
+
+
+def _environ() -> dict[str, str]:
+    """Without what ties a process to an execution of DVC or to a run."""
+    ours = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT", "GIT_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {"PATH": tools, "DVC_NO_ANALYTICS": "1"}
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environ(),
+    )
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+    return (lines or (done.stdout + done.stderr).strip().splitlines() or ["nothing said"])[-1]
