@@ -23,10 +23,13 @@ from pipeline.sections import (
     DriftParams,
     Format,
     LongCaptions,
+    MismatchParams,
     NearCaptions,
     NearImages,
+    NotNegative,
     Positive,
     ProbeParams,
+    PromoteParams,
     Section,
     ShortCaptions,
     SlicesParams,
@@ -37,30 +40,16 @@ from pipeline.sections import (
 )
 
 __all__ = [
-    "CardParams",
-    "CleanParams",
-    "Columns",
-    "DataParams",
-    "DriftParams",
-    "Format",
-    "LongCaptions",
-    "NearCaptions",
-    "NearImages",
-    "Positive",
-    "ProbeParams",
-    "Section",
-    "ShortCaptions",
-    "SplitShares",
-    "TableParams",
-    "Threshold",
+    "CardParams", "CleanParams", "Columns", "DataParams", "DriftParams", "Format", "LongCaptions",
+    "MismatchParams", "NearCaptions", "NearImages", "NotNegative", "Positive", "ProbeParams",
+    "PromoteParams", "Section", "ShortCaptions", "SplitShares", "TableParams", "Threshold",
     "ValidateParams",
-]
+]  # fmt: skip
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Source = Annotated[str, Field(alias="data.source")]
 Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 LessThanAll = Annotated[float, Field(ge=0, lt=1)]
 Limit = Annotated[float, Field(gt=0, le=1)]
 PromptSet = Literal["openai_imagenet", "simple_imagenet"]
@@ -72,13 +61,6 @@ class ModelParams(Section):
 
     name: str
     pretrained: str
-
-
-class MismatchParams(Section):
-    """Which training pairs are dropped because the base model finds that they don't belong."""
-
-    drop_below: float | None
-    drop_share: Annotated[float, Field(ge=0, lt=1)]
 
 
 class EmbeddingDriftParams(Section):
@@ -252,6 +234,18 @@ class Params(Section):
     embed: EmbedParams
     finetune: FinetuneParams
     evaluate: EvaluateParams
+    promote: PromoteParams
+
+
+class PromoteCommand(Section):
+    """What `cliptune promote` reads."""
+
+    seed: Seed
+    cpu_threads: Positive
+    data: DataParams
+    model: ModelParams
+    evaluate: EvaluateParams
+    promote: PromoteParams
 
 
 Stage = TypeVar("Stage", bound=Section)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -224,3 +225,23 @@ class ProbeParams(Section):
     k: Positive
     l2: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     max_train: Positive
+
+
+class MismatchParams(Section):
+    """Which training pairs are dropped because the base model finds that they don't belong."""
+
+    drop_below: float | None
+    drop_share: Annotated[float, Field(ge=0, lt=1)]
+
+
+class PromoteParams(Section):
+    """What a new model must show before it takes the champion's place; no stage reads it."""
+
+    model: Annotated[str, Field(min_length=1, pattern=r"^[^/:@]+$")]
+    least_gain: float
+    max_forgetting: NotNegative | None
+    max_slice_loss: NotNegative | None
+    despite_warnings: bool
+    despite_drift: bool
+    max_megabytes: Annotated[float, Field(gt=0)] | None
+    max_milliseconds: Annotated[float, Field(gt=0)] | None

@@ -1,0 +1,154 @@
+"""MLflow's registry as promotion uses it: versions by their bundle, and three aliases.
+
+`champion` serves, `challenger` was judged last, `previous` served before. MLflow sets one alias at
+a time, so the order is such that a death between two calls leaves a champion, and the same command
+ends what it began: `previous` first, then `champion`.
+"""
+
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipeline.errors import TrackingError
+from pipeline.tracking_store import Connection
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+BUNDLE = "cliptune.bundle"
+"""The tag with the hash of the bundle's files."""
+
+BEFORE = "champion.before"
+"""The tag of a version with the one that was champion before it; empty: there was none."""
+
+ROLLED_BACK = "champion.rolled_back"
+LOCK = "promotion.lock"
+STALE_S = 600.0
+"""A promotion takes seconds between its lock and its last alias; one this old has died."""
+
+SETTLE_S = 1.0
+"""Between the claim and the look at who made the last one: longer than a call to the store."""
+
+
+class Registry:
+    """The versions of one registered model."""
+
+    def __init__(self, connection: Connection, name: str):
+        """`name` need not be there yet."""
+        self._client = connection.client
+        self.name = name
+
+    def by_alias(self, alias: str) -> "ModelVersion | None":
+        """The version that an alias names."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds; see tracking.py
+
+        with _quiet():
+            try:
+                return self._client.get_model_version_by_alias(self.name, alias)
+            except MlflowException:
+                return None
+
+    def by_bundle(self, digest: str) -> "ModelVersion | None":
+        """The version of a bundle; the newest where several were registered."""
+        found = [v for v in self.versions() if v.tags.get(BUNDLE) == digest]
+        return max(found, key=lambda version: int(version.version), default=None)
+
+    def versions(self) -> "list[ModelVersion]":
+        """All versions with their tags."""
+        with _quiet():
+            listed = self._client.search_model_versions(f"name='{self.name}'", max_results=1000)
+            return [self._client.get_model_version(self.name, v.version) for v in listed]
+
+    def version(self, number: str) -> "ModelVersion":
+        """A version by its number."""
+        with _quiet():
+            return self._client.get_model_version(self.name, number)
+
+    def register(self, digest: str, *, run: str, tags: Mapping[str, str]) -> "ModelVersion":
+        """The version of a bundle, made where there is none."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        found = self.by_bundle(digest)
+        if found is None:
+            with _quiet():
+                try:
+                    self._client.create_registered_model(self.name)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+                source = f"runs:/{run}/model"
+                found = self._client.create_model_version(
+                    self.name, source, run_id=run, tags={BUNDLE: digest, **tags}
+                )
+        return found
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self.name, version, key, value)
+
+    def alias(self, alias: str, version: str) -> None:
+        """Let an alias name a version."""
+        self._client.set_registered_model_alias(self.name, alias, version)
+
+    def forget(self, alias: str) -> None:
+        """Let an alias name nothing."""
+        self._client.delete_registered_model_alias(self.name, alias)
+
+    def crown(self, version: str) -> None:
+        """Make a version the champion, and the one before `previous`; again does no harm."""
+        former = number(self.by_alias(CHAMPION))
+        if former is not None and former != version:
+            self.tag(version, {BEFORE: former})
+            self.alias(PREVIOUS, former)
+        self.alias(CHAMPION, version)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One promotion at a time, on whatever machine: the last to claim goes on, others stop.
+
+        Raises TrackingError where another is at work.
+        """
+        own = f"{uuid.uuid4().hex}:{time.time():.0f}"
+        held = self._lock()
+        if held and time.time() - float(held.rpartition(":")[2]) < STALE_S:
+            raise TrackingError(self._taken(held))
+        self._client.set_registered_model_tag(self.name, LOCK, own)
+        time.sleep(SETTLE_S)
+        held = self._lock()
+        if held != own:
+            raise TrackingError(self._taken(held))
+        try:
+            yield
+        finally:
+            if self._lock() == own:
+                self._client.delete_registered_model_tag(self.name, LOCK)
+
+    def _lock(self) -> str:
+        with _quiet():
+            found: str = self._client.get_registered_model(self.name).tags.get(LOCK, "")
+        return found
+
+    def _taken(self, held: str) -> str:
+        return (
+            f"another promotion of {self.name!r} is under way (since "
+            f"{time.strftime('%H:%M:%S', time.localtime(float(held.rpartition(':')[2] or 0)))}): "
+            "look what it did, then run this again"
+        )
+
+
+def number(version: "ModelVersion | None") -> str | None:
+    """A version's number as text: some stores of MLflow give an int."""
+    return None if version is None else str(version.version)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow warns of its own deprecations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

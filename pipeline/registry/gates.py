@@ -1,0 +1,116 @@
+"""Whether a challenger may take the champion's place: one gate a reason, and all must be passed.
+
+A scheduled retraining that nobody watches must not make things worse. So a gain counts only where
+it is more than the test pictures' luck of the draw, and what is lost anywhere has a limit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.evaluation.duel import Duel
+from pipeline.evaluation.sets import TARGET
+from pipeline.params import PromoteParams
+from pipeline.reporting.comparison import METRICS, interval, points
+
+Verdict = Literal["promote", "hold", "nothing new"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition: what was found beside what is asked, in words, and whether it is met."""
+
+    name: str
+    found: str
+    asked: str
+    passed: bool
+
+
+def judge(
+    found: Duel,
+    params: PromoteParams,
+    *,
+    validated: Mapping[str, Any],
+    megabytes: float,
+    milliseconds: float,
+) -> list[Gate]:
+    """All gates, whether passed or not.
+
+    `validated` is metrics/validate.json; `megabytes` the challenger's weights, `milliseconds` the
+    time in which it embeds a picture.
+    """
+    return [
+        _gain(found, params),
+        *_forgetting(found, params),
+        _slices(found.slices, params),
+        *_limits(params, validated=validated, megabytes=megabytes, milliseconds=milliseconds),
+    ]
+
+
+def verdict(gates: Sequence[Gate]) -> Verdict:
+    """Promote where every gate is passed."""
+    return "promote" if all(gate.passed for gate in gates) else "hold"
+
+
+def _gain(found: Duel, params: PromoteParams) -> Gate:
+    outcome = found.main(TARGET)
+    name = f"gain on the test pictures: {METRICS[found.metric[TARGET]]}"
+    shown = f"{points(outcome.gain)} {interval(outcome.low, outcome.high)} points"
+    asked = f"lower end above {params.least_gain:g}"
+    return Gate(name, shown, asked, outcome.low > params.least_gain / 100)
+
+
+def _forgetting(found: Duel, params: PromoteParams) -> list[Gate]:
+    if params.max_forgetting is None:
+        return []
+    gates = []
+    for name in found.outcomes:
+        if name == TARGET:
+            continue
+        outcome = found.main(name)
+        shown = f"{points(outcome.gain)} {interval(outcome.low, outcome.high)} points"
+        asked = f"loses at most {params.max_forgetting:g}"
+        kept = -outcome.gain <= params.max_forgetting / 100
+        gates.append(
+            Gate(f"forgetting on {name}: {METRICS[found.metric[name]]}", shown, asked, kept)
+        )
+    return gates
+
+
+def _slices(rows: Sequence[Mapping[str, Any]], params: PromoteParams) -> Gate:
+    """Losses that are shown, judged among all parts: with many, some lose by chance."""
+    lost = [row for row in rows if row["shown"] == "loss"]
+    worst = min(lost, key=lambda row: row["gain"], default=None)
+    asked = (
+        "any"
+        if params.max_slice_loss is None
+        else f"none loses more than {params.max_slice_loss:g}"
+    )
+    if worst is None:
+        return Gate("parts of the test pictures", "no loss shown in any", asked, True)
+    shown = f"{worst['by']} = {worst['value']}: {points(worst['gain'])} points"
+    limit = params.max_slice_loss
+    return Gate(
+        "parts of the test pictures", shown, asked, limit is None or -worst["gain"] <= limit / 100
+    )
+
+
+def _limits(
+    params: PromoteParams, *, validated: Mapping[str, Any], megabytes: float, milliseconds: float
+) -> list[Gate]:
+    gates = []
+    if not params.despite_warnings:
+        warned = ", ".join(validated["warned"])
+        shown = f"warned: {warned}" if warned else "none warned"
+        gates.append(Gate("checks of the data", shown, "none warns", not warned))
+    if not params.despite_drift:
+        status = validated["drift"]["status"]
+        gates.append(Gate("drift of the data", status, "not warned", status != "warned"))
+    if params.max_megabytes is not None:
+        fits = megabytes <= params.max_megabytes
+        gates.append(Gate("size", f"{megabytes:.1f} MB", f"at most {params.max_megabytes:g}", fits))
+    if params.max_milliseconds is not None:
+        fast = milliseconds <= params.max_milliseconds
+        shown = f"{milliseconds:.1f} ms a picture"
+        gates.append(Gate("latency", shown, f"at most {params.max_milliseconds:g}", fast))
+    return gates

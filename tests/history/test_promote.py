@@ -1,0 +1,226 @@
+"""A challenger and a champion: real models, real pictures, a real registry."""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from pipeline import cli, paths
+from pipeline.artifacts import read_json, write_json
+from pipeline.clip.model import Clip
+from pipeline.data.pairs import PAIR, PAIRS_FILE, write_table
+from pipeline.errors import ModelError, TrackingError
+from pipeline.history import promote as promoting
+from pipeline.history.promotion import Promotion
+from pipeline.history.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from pipeline.params import PromoteCommand, load
+from pipeline.registry import bundle
+from pipeline.tracking_store import Connection
+from tests.drawing import COLOURS, draw
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+ANY, NONE = -100.0, 100.0
+"""Least gains that every model shows, and none."""
+
+
+@dataclass
+class Tree:
+    """A work tree with test pictures and a base model, and its registry."""
+
+    client: MlflowClient
+    experiment: str
+    make: Callable[[int], Clip]
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(Connection(self.client, self.experiment, "", spooled=False), "cliptune")
+
+    def aliases(self) -> list[str | None]:
+        found = (self.registry.by_alias(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))
+        return [None if version is None else str(version.version) for version in found]
+
+    def run(self, seed: int) -> str:
+        """A complete run of the pipeline whose model is of `seed`; its id."""
+        bundle.save(paths.FINAL, self.make(seed), record={})
+        evaluate = self.client.create_run(self.experiment).info.run_id
+        self.client.log_artifacts(evaluate, str(paths.FINAL), f"model/artifacts/{paths.FINAL.name}")
+        tags = {
+            "dvc.stage.evaluate.run_id": evaluate,
+            "pipeline.key": f"key {seed}",
+            "dvc.lock.sha256": "0" * 64,
+            "mlflow.source.git.commit": "c" * 40,
+        }
+        run = str(self.client.create_run(self.experiment, tags=tags).info.run_id)
+        write_json(paths.receipt_file("pipeline"), {"run_id": run, "spooled": False})
+        return run
+
+    def promote(self, least_gain: float, *, dry: bool = False) -> Promotion:
+        content = YAML(typ="safe").load(paths.PARAMS)
+        content["promote"]["least_gain"] = least_gain
+        YAML().dump(content, paths.PARAMS)
+        told, file = promoting.promote(Path.cwd(), load(PromoteCommand), dry=dry)
+        assert file.read_text().startswith(f"# {told.verdict}: cliptune")
+        assert read_json(file.with_suffix(".json"))["verdict"] == told.verdict
+        return told
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Clip) -> Tree:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    content["data"]["source"] = "mine"
+    content["model"] = {"name": tiny.architecture, "pretrained": "base"}
+    content["evaluate"] |= {"general": "general", "bootstrap": 100}
+    content["promote"] |= {"max_slice_loss": None}
+    YAML().dump(content, paths.PARAMS)
+    Path("general").mkdir()
+    rows = []
+    for number in range(12):
+        name, colour = list(COLOURS.items())[number % 4]
+        draw(Path(f"mine/{number}.jpg"), colour, seed=number, size=(40, 40))
+        image = f"{number:064x}"
+        file, image = f"{number}.jpg", f"{number:064x}"
+        ids = {
+            "pair": number + 1,
+            "source_row": number + 1,
+            "image_id": image,
+            "image_group": image,
+        }
+        said = {"caption": f"a {name} square {number}", "label": name, "split": "test"}
+        place = {"image": file, "file": file, "packed": False, "width": 40, "height": 40}
+        rows.append({**dict.fromkeys(PAIR.names), **ids, **said, **place})
+    paths.CLEAN.mkdir(parents=True)
+    write_table(pd.DataFrame(rows), PAIR, paths.CLEAN / PAIRS_FILE)
+    validated = {"warned": [], "drift": {"status": "none"}}
+    write_json(paths.metrics_file("validate"), validated)
+    bundle.save(paths.HUB / "base", tiny, record={})
+
+    def make(seed: int) -> Clip:
+        """The base, changed a little: each seed in its own way."""
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(seed)
+            for weight in tiny.model.parameters():
+                weight.add_(0.01 * torch.randn(weight.shape, generator=generator))
+        return tiny
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        client = MlflowClient(uri, uri)
+        experiment = client.create_experiment("cliptune", (tmp_path / "mlruns").as_uri())
+    return Tree(client, experiment, make)
+
+
+def test_the_first_model_is_measured_against_its_base(tree: Tree) -> None:
+    run = tree.run(1)
+    held = tree.promote(NONE)
+    assert (held.verdict, held.champion, tree.aliases()) == ("hold", None, [None, "1", None])
+    (failed,) = [gate for gate in held.gates if not gate.passed]
+    assert failed.name.startswith("gain on the test pictures")
+    told = tree.promote(ANY)
+    assert (told.verdict, told.challenger, tree.aliases()) == ("promote", "1", ["1", "1", None])
+    version = tree.registry.version("1")
+    assert version.tags["pipeline.run_id"] == run
+    assert version.tags["promotion.verdict"] == "promote"
+    assert version.tags["mlflow.source.git.commit"] == "c" * 40
+    assert len(tree.registry.versions()) == 1
+
+
+def test_nothing_new_measures_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.run(1)
+    tree.promote(ANY)
+    monkeypatch.setattr(promoting, "_judged", None)
+    told = tree.promote(ANY)
+    assert (told.verdict, told.gates) == ("nothing new", [])
+    assert tree.aliases() == ["1", "1", None]
+
+
+def test_a_challenger_is_held_or_takes_the_place_and_is_rolled_back(tree: Tree) -> None:
+    tree.run(1)
+    tree.promote(ANY)
+    tree.run(2)
+    held = tree.promote(NONE)
+    assert (held.verdict, held.champion, tree.aliases()) == ("hold", "1", ["1", "2", None])
+    assert "gain on the test pictures" in tree.registry.version("2").tags["promotion.why"]
+    assert tree.promote(ANY).verdict == "promote"
+    assert tree.aliases() == ["2", "2", "1"]
+    assert promoting.rollback(Path.cwd(), "cliptune") == ("2", "1")
+    assert tree.aliases() == ["1", "2", None]
+    again = tree.promote(ANY)
+    assert (again.verdict, [g.name for g in again.gates if not g.passed]) == (
+        "hold",
+        ["not rolled back"],
+    )
+    with pytest.raises(TrackingError, match="version 1 of 'cliptune' is the first champion"):
+        promoting.rollback(Path.cwd(), "cliptune")
+
+
+def test_a_dry_run_leaves_the_registry_as_it_was(tree: Tree) -> None:
+    tree.run(1)
+    told = tree.promote(ANY, dry=True)
+    assert (told.verdict, told.challenger) == ("promote", None)
+    assert tree.registry.versions() == []
+    tree.promote(ANY)
+    tree.run(2)
+    assert tree.promote(ANY, dry=True).champion == "1"
+    assert tree.aliases() == ["1", "1", None]
+
+
+def test_a_champion_that_changed_meanwhile_stops_the_promotion(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.run(1)
+    tree.promote(ANY)
+    tree.run(2)
+    judged = promoting._judged
+
+    def slowly(*arguments: object) -> object:
+        tree.registry.register("of another machine", run=tree.run(3), tags={})
+        tree.registry.crown("2")
+        tree.run(2)
+        return judged(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(promoting, "_judged", slowly)
+    monkeypatch.setattr(promoting, "_require_same", lambda *_: None)
+    with pytest.raises(TrackingError, match="version 2 of 'cliptune' became champion"):
+        tree.promote(ANY)
+    assert tree.aliases() == ["2", "1", "1"]
+
+
+def test_what_cannot_be_promoted_is_one_message(tree: Tree) -> None:
+    with pytest.raises(TrackingError, match="there is no complete run here"):
+        tree.promote(ANY)
+    tree.run(1)
+    kept = Path("kept")
+    shutil.copytree(paths.FINAL, kept)
+    bundle.save(paths.FINAL, tree.make(9), record={})
+    with pytest.raises(ModelError, match="models/final is not the model of the last run"):
+        tree.promote(ANY)
+    shutil.rmtree(paths.FINAL)
+    shutil.copytree(kept, paths.FINAL)
+    write_json(paths.receipt_file("pipeline"), {"run_id": "0" * 32, "spooled": True})
+    with pytest.raises(TrackingError, match="`cliptune sync` sends it"):
+        tree.promote(ANY)
+
+
+def test_the_command_says_the_verdict(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.run(1)
+    cli.main(["promote", "--dry-run"])
+    out = capsys.readouterr().out
+    assert out.startswith("# hold: cliptune, a dry run: the registry is as it was\n")
+    assert "| target | Zero-shot accuracy |" in out
+    with pytest.raises(SystemExit):
+        cli.main(["rollback"])
+    assert "'cliptune' has no champion in sqlite:" in capsys.readouterr().err
