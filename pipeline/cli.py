@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_search(commands)
     add = commands.add_parser("leaks", help="pictures that leak across the split, side by side")
-    add.add_argument("--top", type=_count, default=500, help="how many (500)")
+    add.add_argument("--top", type=cli_runs.count, default=500, help="how many (500)")
     add.set_defaults(command=_leaks)
     add = commands.add_parser("export", help="embeddings in the layout of clip-retrieval and faiss")
     add.add_argument("folder", type=Path, help="a folder that is not there yet")
@@ -77,7 +77,7 @@ def _add_predict(commands: Any) -> None:
     add.add_argument(
         "--templates", nargs="+", metavar="TEXT", help="with {} for the class (as for --classes)"
     )
-    add.add_argument("--top", type=_count, default=5, help="how many classes (5)")
+    add.add_argument("--top", type=cli_runs.count, default=5, help="how many classes (5)")
     add.add_argument("--json", action="store_true", help="a JSON object a picture, one a line")
     _add_max_pixels(add)
     add.set_defaults(command=_predict)
@@ -88,7 +88,7 @@ def _add_search(commands: Any) -> None:
         "search", help="the pictures nearest to a text: of the data, or of any folder"
     )
     add.add_argument("text", help='such as "a red metal star"')
-    add.add_argument("--top", type=_count, default=10, help="how many (10)")
+    add.add_argument("--top", type=cli_runs.count, default=10, help="how many (10)")
     add.add_argument("--model", type=Path, help="a model folder (the base model of params.yaml)")
     add.add_argument("--images", type=Path, help="a folder of pictures (those that embed embedded)")
     _add_max_pixels(add)
@@ -98,12 +98,13 @@ def _add_search(commands: Any) -> None:
 def _add_max_pixels(add: argparse.ArgumentParser) -> None:
     """As in params.yaml, which is not there where a model is used."""
     add.add_argument(
-        "--max-pixels", type=_count, default=50_000_000, help="of a picture (50,000,000)"
+        "--max-pixels", type=cli_runs.count, default=50_000_000, help="of a picture (50,000,000)"
     )
 
 
 def _ui(chosen: argparse.Namespace) -> None:
     """Name the view to begin with, then become MLflow's server where there is no other."""
+    from pipeline.tracking_database import driven
     from pipeline.tracking_store import main_tree, public, user_uri
 
     uri = user_uri(main_tree())
@@ -114,7 +115,8 @@ def _ui(chosen: argparse.Namespace) -> None:
         server = [sys.executable, "-m", "mlflow", "ui", "--workers", "1"]  # of one person
         for key, value in SERVER.items():
             os.environ.setdefault(key, value)
-        os.execv(sys.executable, [*server, "--backend-store-uri", uri, "--port", chosen.port])
+        os.environ["MLFLOW_BACKEND_STORE_URI"] = driven(uri)  # everyone can read a command line
+        os.execv(sys.executable, [*server, "--port", chosen.port])
 
 
 def _doctor(chosen: argparse.Namespace) -> None:
@@ -233,12 +235,6 @@ def _export_model(chosen: argparse.Namespace) -> None:
     from pipeline.exporting import export_model
 
     print(export_model(chosen.model, chosen.folder, to=chosen.to))
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return int(text)
 
 
 def _view(store: str) -> str:

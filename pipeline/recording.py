@@ -26,6 +26,7 @@ from pipeline.tracking_runs import (
     copy_file,
     param_text,
     pipeline_run,
+    place,
     present,
     read_origin,
     search,
@@ -66,7 +67,7 @@ def record_pipeline() -> None:
     journal = {"journal": sink.journal.name if sink.journal else None}
     facts = {"run_id": parent.run, "experiment_id": connection.experiment, "key": key}
     write_json(paths.receipt_file("pipeline"), facts | where | journal | {"stages": runs})
-    sys.stdout.write(f"MLflow: {_place(connection, parent.run)}\n")
+    sys.stdout.write(f"MLflow: {place(connection, parent.run)}\n")
 
 
 def read_receipts(graph: Graph) -> Receipts:
@@ -212,13 +213,3 @@ def _present(connection: Connection, runs: list[str]) -> list[str]:
         return [run.info.run_id for run in search(connection, f"attributes.run_id IN ({listed})")]
     except Exception:  # a store that has just gone: the sink will find out and say so
         return []
-
-
-def _place(connection: Connection, run: str) -> str:
-    """Where people find a run."""
-    uri = connection.public_uri
-    if uri.startswith("http"):
-        return f"{uri.rstrip('/')}/#/experiments/{connection.experiment}/runs/{run}"
-    if connection.spooled:
-        return f"run {run}, kept here until `cliptune sync` sends it"
-    return f"run {run}; look at it with `make ui`"

@@ -108,7 +108,9 @@ def read_origin(session: Session) -> Origin:
     """Look at the work tree, DVC's files and the installed packages."""
     graph = lineage_dvc.read_graph()
     patched = os.environ.get("CLIPTUNE_PATCH", "").lower() not in {"off", "no", "false", "0"}
-    code = lineage.read_code(outputs=graph.outs, data=graph.sources, patched=patched)
+    code = lineage.read_code(
+        outputs=[*graph.outs, paths.RETRAINED.as_posix()], data=graph.sources, patched=patched
+    )
     code = _without(code, [f"{file} ({why})" for file in _copied() if (why := _secret_in(file))])
     return Origin(
         session,
@@ -191,6 +193,16 @@ def pipeline_run(connection: Connection, origin: Origin, *, verb: str) -> Pipeli
     tags = origin.tags | own | {"mlflow.source.type": "PROJECT"}
     made = client.create_run(connection.experiment, tags=tags, run_name=origin.title(verb))
     return PipelineRun(made.info.run_id, True, origin.patch_digest, origin.gaps)
+
+
+def place(connection: Connection, run: str) -> str:
+    """Where people find a run."""
+    uri = connection.public_uri
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/#/experiments/{connection.experiment}/runs/{run}"
+    if connection.spooled:
+        return f"run {run}, kept here until `cliptune sync` sends it"
+    return f"run {run}; look at it with `make ui`"
 
 
 def search(connection: Connection, condition: str, *, role: str | None = None) -> list[Any]:

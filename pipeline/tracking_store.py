@@ -27,14 +27,13 @@ from filelock import FileLock
 from pipeline import paths
 from pipeline.errors import TrackingError
 from pipeline.lineage_secrets import redact
+from pipeline.tracking_database import PORTS, PROBE_SECONDS, driven, knock
 from pipeline.tracking_views import describe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Begun = TypeVar("Begun")
-
-PROBE_SECONDS = 5.0
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -46,8 +45,6 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 """Set before mlflow is imported, where the user has set nothing."""
-
-PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ def main_tree() -> Path:
 
 
 def spool(root: Path) -> Path:
-    """The folder that keeps what could not be sent."""
-    return root / paths.WORK / "spool"
+    """The folder that keeps what could not be sent; the work folder of a tree may be a link."""
+    return (root / paths.WORK).resolve() / "spool"
 
 
 def spool_uri(root: Path) -> str:
@@ -113,9 +110,7 @@ def connect(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connectio
     Parallel first users of a fresh SQLite database crash, hence the locks. Raises TrackingError
     when the store does not answer and the policy is to stop, or when its experiment is deleted.
     """
-    policy = os.environ.get("CLIPTUNE_ON_UNREACHABLE") or "spool"
-    if policy not in {"spool", "fail"}:
-        raise TrackingError(f"CLIPTUNE_ON_UNREACHABLE is {policy!r}: set it to spool or fail")
+    policy = on_unreachable()
     uri = user_uri(root)
     problem = probe(uri)
     if problem is None or policy == "spool":
@@ -135,6 +130,14 @@ def connect(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connectio
         folder.mkdir(parents=True, exist_ok=True)
         sys.stderr.write(f"MLflow at {public(uri)} does not answer ({problem}): kept in {folder}\n")
         return _open(spool_uri(root), folder / "mlruns", begin, spooled=True)
+
+
+def on_unreachable() -> str:
+    """What to do while the store does not answer; TrackingError for another word."""
+    policy = os.environ.get("CLIPTUNE_ON_UNREACHABLE") or "spool"
+    if policy in {"spool", "fail"}:
+        return policy
+    raise TrackingError(f"CLIPTUNE_ON_UNREACHABLE is {policy!r}: set it to spool or fail")
 
 
 def reach(root: Path, begin: Callable[[Connection], Begun]) -> tuple[Connection, Begun]:
@@ -172,9 +175,16 @@ def _opened(
     """The user's store and what `begin` gave, or why it does not answer."""
     try:
         with _alone(uri):
+            knock(uri)
             return _open(uri, root / "mlruns", begin, spooled=False)
     except TrackingError:
         raise
+    except ModuleNotFoundError as error:  # no waiting mends it, as it does a server that is away
+        postgres = uri.startswith("postgresql")
+        remedy = "pip install -e '.[postgres]'" if postgres else "install the package that has it"
+        raise TrackingError(
+            f"MLflow at {public(uri)} needs the module {error.name}, which is not here: {remedy}"
+        ) from None
     except Exception as error:  # "no store here" comes in a dozen classes
         return first_line(error)
 
@@ -248,7 +258,7 @@ def _open(
     with warnings.catch_warnings():
         # MLflow's own deprecations at first use are nothing that a user can mend.
         warnings.simplefilter("ignore")
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client = MlflowClient(tracking_uri=driven(uri), registry_uri=driven(uri))
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "cliptune"
         place = None if uri.startswith("http") else artifacts.as_uri()
         experiment = open_experiment(client, name, place)
