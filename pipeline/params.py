@@ -29,7 +29,6 @@ from pipeline.sections import (
     NotNegative,
     Positive,
     ProbeParams,
-    PromoteParams,
     Section,
     ShortCaptions,
     SlicesParams,
@@ -38,12 +37,13 @@ from pipeline.sections import (
     Threshold,
     ValidateParams,
 )
+from pipeline.sections_commands import PromoteParams, RetrainParams, TuneParams
 
 __all__ = [
     "CardParams", "CleanParams", "Columns", "DataParams", "DriftParams", "Format", "LongCaptions",
     "MismatchParams", "NearCaptions", "NearImages", "NotNegative", "Positive", "ProbeParams",
-    "PromoteParams", "Section", "ShortCaptions", "SplitShares", "TableParams", "Threshold",
-    "ValidateParams",
+    "PromoteParams", "RetrainParams", "Section", "ShortCaptions", "SplitShares", "TableParams",
+    "Threshold", "TuneParams", "ValidateParams",
 ]  # fmt: skip
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -235,6 +235,8 @@ class Params(Section):
     finetune: FinetuneParams
     evaluate: EvaluateParams
     promote: PromoteParams
+    retrain: RetrainParams
+    tune: TuneParams
 
 
 class PromoteCommand(Section):
@@ -243,9 +245,17 @@ class PromoteCommand(Section):
     seed: Seed
     cpu_threads: Positive
     data: DataParams
+    limits: Annotated[ValidateParams, Field(alias="validate")]
     model: ModelParams
+    embed: EmbedParams
     evaluate: EvaluateParams
     promote: PromoteParams
+
+
+class RetrainCommand(PromoteCommand):
+    """What `cliptune retrain` reads."""
+
+    retrain: RetrainParams
 
 
 Stage = TypeVar("Stage", bound=Section)

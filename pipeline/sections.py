@@ -232,16 +232,3 @@ class MismatchParams(Section):
 
     drop_below: float | None
     drop_share: Annotated[float, Field(ge=0, lt=1)]
-
-
-class PromoteParams(Section):
-    """What a new model must show before it takes the champion's place; no stage reads it."""
-
-    model: Annotated[str, Field(min_length=1, pattern=r"^[^/:@]+$")]
-    least_gain: float
-    max_forgetting: NotNegative | None
-    max_slice_loss: NotNegative | None
-    despite_warnings: bool
-    despite_drift: bool
-    max_megabytes: Annotated[float, Field(gt=0)] | None
-    max_milliseconds: Annotated[float, Field(gt=0)] | None

@@ -1,0 +1,1 @@
+"""Sweeps: `cliptune tune`."""
