@@ -11,7 +11,7 @@ export GX_ANALYTICS_ENABLED := false
 # A stage is a process: with no bytecode kept it compiles its imports anew, some 10 s of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup repro test check format ui bench
+.PHONY: help setup repro retrain test check format ui bench
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,14 +31,20 @@ repro: $(READY)  ## the whole pipeline, as far as something changed, and its res
 	dvc repro
 	@cliptune summary
 
+retrain: $(READY)  ## what runs each week: new data, the pipeline, promote; see docs/ci.md
+	@cliptune retrain $(ARGS)
+
 test: $(READY)  ## the tests, on a CPU and offline
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
-check: $(READY)  ## format, lint, types, import contracts
+check: $(READY)  ## format, lint, types, import contracts, workflows
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
+	zizmor --offline --quiet --no-progress --persona=pedantic --strict-collection .github
+	check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: $(READY)  ## mend what a tool can mend
 	ruff format .
