@@ -1,7 +1,8 @@
-"""The subcommands of `cliptune` that are about runs made before; imports as in cli.py."""
+"""The subcommands of `cliptune` about runs: made before, or to be made; imports as in cli.py."""
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ def add_to(commands: Any) -> None:
     """Add the subcommands to those of the command."""
     _add_reproduce(commands)
     _add_diff(commands)
+    add = commands.add_parser("tune", help="search params by experiments, as `tune` in params.yaml")
+    add.add_argument("--trials", type=count, help="how many in all (tune.trials)")
+    add.set_defaults(command=_tune)
     add = commands.add_parser(
         "promote", help="judge the last model; the champion where it is better"
     )
@@ -19,6 +23,7 @@ def add_to(commands: Any) -> None:
     add.set_defaults(command=_promote)
     add = commands.add_parser("rollback", help="make the champion before this one champion again")
     add.set_defaults(command=_rollback)
+    _add_retrain(commands)
     add = commands.add_parser("sync", help="send what was kept while MLflow's server was away")
     add.set_defaults(command=_sync)
     add = commands.add_parser("seeds", help="runs that differ in their seed alone: mean and spread")
@@ -72,6 +77,16 @@ def _diff(chosen: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2, ensure_ascii=False) if chosen.json else as_text(found))
 
 
+def _tune(chosen: argparse.Namespace) -> None:
+    from pipeline.params import Params, load
+    from pipeline.tracking_store import main_tree
+    from pipeline.tuning.told import table
+    from pipeline.tuning.tune import tune
+
+    params = load(Params)
+    print(table(tune(main_tree(), params, limit=chosen.trials or params.tune.trials)))
+
+
 def _promote(chosen: argparse.Namespace) -> None:
     from pipeline.history.promote import promote
     from pipeline.history.promotion import as_markdown
@@ -83,13 +98,36 @@ def _promote(chosen: argparse.Namespace) -> None:
 
 
 def _rollback(_: argparse.Namespace) -> None:
-    from pipeline.history.promote import rollback
+    from pipeline.history.rollback import rollback
     from pipeline.params import PromoteCommand, load
     from pipeline.tracking_store import main_tree
 
     name = load(PromoteCommand).promote.model
     old, new = rollback(main_tree(), name)
     print(f"{name}: version {new} is the champion again, and version {old} is not")
+
+
+def _add_retrain(commands: Any) -> None:
+    add = commands.add_parser(
+        "retrain", help="fetch new data, run what it touches, judge the model, publish"
+    )
+    add.add_argument(
+        "--publish",
+        choices=["none", "commit", "pull-request"],
+        help="what becomes of dvc.lock and the history ($CLIPTUNE_PUBLISH, else none)",
+    )
+    add.add_argument("--dry-run", action="store_true", help="leave registry, remotes and git")
+    add.set_defaults(command=_retrain)
+
+
+def _retrain(chosen: argparse.Namespace) -> None:
+    from pipeline.params import RetrainCommand, load
+    from pipeline.retraining.retrain import retrain, show
+    from pipeline.retraining.tree import to_publish
+    from pipeline.tracking_store import main_tree
+
+    publish = to_publish(chosen.publish or os.environ.get("CLIPTUNE_PUBLISH") or "none")
+    show(*retrain(main_tree(), load(RetrainCommand), publish=publish, dry=chosen.dry_run))
 
 
 def _sync(_: argparse.Namespace) -> None:
@@ -122,3 +160,10 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
     return share
+
+
+def count(text: str) -> int:
+    """A number of 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)

@@ -35,6 +35,9 @@ MANIFEST = "cliptune.json"
 PREDICTIONS = Path("data/predictions")
 
 METRICS = Path("metrics")
+RETRAINED = METRICS / "history.csv"
+"""A line for each model that `cliptune retrain` judged; in git."""
+
 PLOTS = Path("plots")
 HISTORY = PLOTS / "finetune.csv"
 PROJECTION = PLOTS / "projection.csv"
@@ -74,6 +77,9 @@ LEAKING = WORK / "leaks.html"
 
 REPORT_OF_RUN = WORK / "run/reports"
 """The pages of the report with the facts of the last run."""
+
+RETRAINING = WORK / "retrain"
+"""What the last `cliptune retrain` did: summary.md, summary.json."""
 
 GENERAL = WORK / "general"
 """Pictures of general sets that came inside other files."""

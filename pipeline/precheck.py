@@ -17,7 +17,7 @@ SAMPLES = Path("samples/dvc.yaml")
 
 
 def check(params: Params, checked: Path) -> None:
-    """Raise DataError, naming each key whose path does not exist and is nobody's output.
+    """Raise DataError, naming each key whose path does not exist, is nobody's output and not DVC's.
 
     Writes `checked`, always the same, for `validate` to depend on.
     """
@@ -31,11 +31,17 @@ def check(params: Params, checked: Path) -> None:
     wrong = [
         f"{key} is {value!r}, which does not exist: {remedies[key]}"
         for key, value in named.items()
-        if not Path(value).exists() and Path(value) not in made
+        if not (Path(value).exists() or Path(value) in made or _kept(Path(value)))
     ]
     if wrong:
         raise DataError("\n       ".join(wrong))
     write_json(checked, {"checked": paths.PARAMS.as_posix()})
+
+
+def _kept(path: Path) -> bool:
+    """Whether DVC keeps it, or what it lies in: in a fresh clone it is fetched when it is read."""
+    return any(place.with_name(f"{place.name}.dvc").is_file() for place in (path, *path.parents)
+               if place.name)  # fmt: skip
 
 
 def outputs(pipeline: Path) -> set[Path]:

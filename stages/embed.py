@@ -28,6 +28,7 @@ def main() -> None:
         run.metrics(found)
         run.artifact(paths.SELECTED / REJECTED_FILE)
         run.artifact(paths.PROJECTION)
+        run.artifact(paths.EMBEDDINGS / "profile.json")
 
 
 if __name__ == "__main__":

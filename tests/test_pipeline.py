@@ -219,6 +219,25 @@ def test_a_second_repro_does_nothing(project: Path) -> None:
     assert changed == ["?? dvc.lock", "?? samples/dvc.lock"]
 
 
+def test_a_retraining_judges_what_was_trained_and_not_again(project: Path) -> None:
+    """By hand, without a remote: the model is judged, and git stays as it is."""
+    before = run(project, "git", "rev-parse", "HEAD")
+    output = run(project, "cliptune", "retrain")
+    assert ran(output) == []
+    summary = json.loads((project / ".cliptune/retrain/summary.json").read_text())
+    assert summary["verdict"] in ("promote", "hold")
+    assert set(summary["promotion"]["found"]["outcomes"]) == {"target", "base_slice"}
+    assert len(pd.read_csv(project / "metrics/history.csv")) == 1
+    assert run(project, "git", "rev-parse", "HEAD") == before
+    assert "Retraining of" in run(project, "cliptune", "retrain", "--dry-run")
+    again = json.loads((project / ".cliptune/retrain/summary.json").read_text())
+    assert (again["verdict"], again["serves"]) == ("nothing new", summary["serves"])
+    edit(project / "params.yaml", {"finetune.lr": 1.0e-4})
+    said = run(project, "cliptune", "retrain", fails=True)
+    run(project, "git", "checkout", "params.yaml")
+    assert "error: not committed: params.yaml. Commit them" in said
+
+
 def test_a_param_runs_just_what_depends_on_it(project: Path) -> None:
     run(project, "git", "add", "--all")
     run(project, "git", "commit", "--quiet", "--message", "The first result")

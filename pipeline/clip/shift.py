@@ -78,7 +78,11 @@ def compare(present: Profile, accepted_file: Path) -> Shift:
     others = [known for known in read_accepted(accepted_file) if known != present]
     if not others:
         return Shift(None, None, None, "no data were accepted before")
-    reference = others[-1]
+    return tell(present, others[-1])
+
+
+def tell(present: Profile, reference: Profile) -> Shift:
+    """Tell the pictures of one profile from those of another; DataError for a damaged one."""
     if reference.made != present.made:
         return Shift(None, None, None, "the accepted data were embedded in another way")
     ours, theirs = _sample_of(present), _sample_of(reference)

@@ -5,8 +5,8 @@ anew, on the test split and the general sets of now, so that every figure is of 
 and its interval that of paired differences.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ import torch
 
 from pipeline.clip.model import Clip
 from pipeline.clip.pixels import Crops
+from pipeline.errors import DataError
 from pipeline.evaluation import slices
 from pipeline.evaluation.bootstrap import paired_gains, value
 from pipeline.evaluation.headline import headline
@@ -42,11 +43,18 @@ class Duel:
         outcomes: by set and metric.
         slices: parts of the test split, as slices.py has them; `base` is the champion, `final` the
             challenger.
+        won, lost: test pictures that the challenger alone gets right, and the champion alone.
+        luck: the chance of a difference as large if neither were better, McNemar's exact test.
+        level: of that test, as that of the intervals.
     """
 
     metric: dict[str, str]
     outcomes: dict[str, dict[str, Outcome]]
     slices: list[dict[str, Any]]
+    won: int = 0
+    lost: int = 0
+    luck: float = 1.0
+    level: float = 0.05
 
     def main(self, name: str) -> Outcome:
         """The outcome that speaks for a set."""
@@ -70,6 +78,7 @@ def duel(
     metric: dict[str, str] = {}
     outcomes: dict[str, dict[str, Outcome]] = {}
     parts: list[dict[str, Any]] = []
+    won, lost, luck = 0, 0, 1.0
     for name, data in sets.items():
         one, other = (
             score(clip, data, Crops(clip, data.places), params, device=device)
@@ -78,16 +87,36 @@ def duel(
         metric[name] = headline(one.metrics)
         outcomes[name] = _outcomes(one, other, params, seed=seed)
         if name == TARGET:
+            said = side_by_side(one, other, data)
+            right = slices.hits(said, metric[name])
+            base, final = right["base"].to_numpy(), right["final"].to_numpy()
+            won, lost = int((final > base).sum()), int((final < base).sum())
+            luck = slices.mcnemar(base, final)
             parts = slices.table(
                 slices.cuts(data.pairs, columns),
-                side_by_side(one, other, data),
+                said,
                 metric=metric[name],
                 least=params.slices.least,
                 resamples=params.bootstrap,
                 confidence=params.confidence,
                 seed=seed,
             )
-    return Duel(metric, outcomes, parts)
+    level = 1 - params.confidence
+    return Duel(metric, outcomes, parts, won=won, lost=lost, luck=luck, level=level)
+
+
+def without(data: EvalSet, images: Collection[str]) -> tuple[EvalSet, int]:
+    """A set less these images, and how many it had of them; DataError where none would be left."""
+    held = data.pairs["image_id"].isin(list(images))
+    if not held.any():
+        return data, 0
+    if held.all():
+        raise DataError(
+            "the champion was trained on every test picture of now: nothing is left to compare it "
+            "on; keep the seed and clean.split, or your own split, as they were"
+        )
+    pairs = data.pairs[~held].reset_index(drop=True)
+    return replace(data, pairs=pairs), int(data.pairs.loc[held, "image_id"].nunique())
 
 
 def side_by_side(one: Scored, other: Scored, data: EvalSet) -> pd.DataFrame:

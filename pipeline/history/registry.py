@@ -8,12 +8,12 @@ ends what it began: `previous` first, then `champion`.
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrackingError
-from pipeline.tracking_store import Connection
+from pipeline.tracking_store import Connection, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -22,6 +22,18 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 BUNDLE = "cliptune.bundle"
 """The tag with the hash of the bundle's files."""
 
+KEY = "pipeline.key"
+"""The tag with the set of stage runs that a version is of."""
+
+VERDICT, WHY, AT = "promotion.verdict", "promotion.why", "promotion.at"
+AGAINST, ASKED = "promotion.against", "promotion.asked"
+"""Tags with the champion that a version was measured against (empty: there was none), and the hash
+of the gates it had to pass.
+"""
+
+FIGURES = "promotion.figures"
+"""The tag with the main figures of the last verdict as JSON."""
+
 BEFORE = "champion.before"
 """The tag of a version with the one that was champion before it; empty: there was none."""
 
@@ -29,6 +41,9 @@ ROLLED_BACK = "champion.rolled_back"
 LOCK = "promotion.lock"
 STALE_S = 600.0
 """A promotion takes seconds between its lock and its last alias; one this old has died."""
+
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a model, a version or an alias that is not there, by whatever store."""
 
 SETTLE_S = 1.0
 """Between the claim and the look at who made the last one: longer than a call to the store."""
@@ -39,23 +54,37 @@ class Registry:
 
     def __init__(self, connection: Connection, name: str):
         """`name` need not be there yet."""
+        self.connection = connection
         self._client = connection.client
         self.name = name
 
     def by_alias(self, alias: str) -> "ModelVersion | None":
-        """The version that an alias names."""
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds; see tracking.py
+        """The version that an alias names; None: none is named so.
 
-        with _quiet():
-            try:
-                return self._client.get_model_version_by_alias(self.name, alias)
-            except MlflowException:
-                return None
+        A store that refuses, or is away, is no answer, and raises.
+        """
+        with _none_where_absent(), _quiet():
+            return self._client.get_model_version_by_alias(self.name, alias)
+        return None
+
+    def find(self, number: str) -> "ModelVersion | None":
+        """A version by its number; None where it was deleted."""
+        with _none_where_absent(), _quiet():
+            return self._client.get_model_version(self.name, number)
+        return None
 
     def by_bundle(self, digest: str) -> "ModelVersion | None":
         """The version of a bundle; the newest where several were registered."""
         found = [v for v in self.versions() if v.tags.get(BUNDLE) == digest]
         return max(found, key=lambda version: int(version.version), default=None)
+
+    def by_key(self, key: str) -> "ModelVersion | None":
+        """The newest version of a set of stage runs, which `pipeline.key` names."""
+        asked = f"name='{self.name}' and tags.`{KEY}` = '{key}'"
+        with _quiet():
+            found = self._client.search_model_versions(asked, max_results=1000)
+        newest = max((int(version.version) for version in found), default=None)
+        return None if newest is None else self.version(str(newest))
 
     def versions(self) -> "list[ModelVersion]":
         """All versions with their tags."""
@@ -108,25 +137,39 @@ class Registry:
         self.alias(CHAMPION, version)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[Callable[[], None]]:
         """One promotion at a time, on whatever machine: the last to claim goes on, others stop.
 
-        Raises TrackingError where another is at work.
+        Raises TrackingError where another is at work. What is yielded asks again and raises it too,
+        for right before the alias that counts: a claim may come late from a slow machine.
         """
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
         own = f"{uuid.uuid4().hex}:{time.time():.0f}"
         held = self._lock()
         if held and time.time() - float(held.rpartition(":")[2]) < STALE_S:
             raise TrackingError(self._taken(held))
-        self._client.set_registered_model_tag(self.name, LOCK, own)
-        time.sleep(SETTLE_S)
-        held = self._lock()
-        if held != own:
-            raise TrackingError(self._taken(held))
         try:
-            yield
+            self._client.set_registered_model_tag(self.name, LOCK, own)
+        except MlflowException:  # of two in the same moment a database may refuse the second
+            held = self._lock()
+            if not held:
+                raise
+            raise TrackingError(self._taken(held)) from None
+        time.sleep(SETTLE_S)
+
+        def still() -> None:
+            held = self._lock()
+            if held != own:
+                raise TrackingError(self._taken(held))
+
+        still()
+        try:
+            yield still
         finally:
-            if self._lock() == own:
-                self._client.delete_registered_model_tag(self.name, LOCK)
+            with suppress(MlflowException):  # what was done is done, and a claim grows old
+                if self._lock() == own:
+                    self._client.delete_registered_model_tag(self.name, LOCK)
 
     def _lock(self) -> str:
         with _quiet():
@@ -141,9 +184,36 @@ class Registry:
         )
 
 
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """Raise TrackingError where the store refuses, or stops answering between two calls."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from requests.exceptions import RequestException  # noqa: PLC0415 - MLflow's own
+
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        raise TrackingError(
+            f"MLflow at {connection.public_uri} did not do what was asked ({first_line(error)}): "
+            "run the same again, it completes what was begun"
+        ) from error
+
+
 def number(version: "ModelVersion | None") -> str | None:
     """A version's number as text: some stores of MLflow give an int."""
     return None if version is None else str(version.version)
+
+
+@contextmanager
+def _none_where_absent() -> Iterator[None]:
+    """Pass over that something is not there, and nothing else."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - seconds; see tracking.py
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
 
 
 @contextmanager

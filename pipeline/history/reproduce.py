@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import lineage, paths
 from pipeline.artifacts import sha256_bytes, write_json, write_text
-from pipeline.errors import TrackingError
+from pipeline.errors import DataError, TrackingError
 from pipeline.history.report import Report, as_markdown, environment_differences, judged
 from pipeline.lineage_dvc import Graph, overlap, read_graph
 from pipeline.registry import trees
@@ -40,7 +40,8 @@ def reproduce(
     """Build the run `name` again below .cliptune/reproduce, and say what that proves.
 
     With `rerun` its stages are executed; with `keep` the tree stays. Returns the report and its
-    file. Raises TrackingError as `read_record` does, and DataError where the tree can't be built.
+    file. Raises TrackingError as `read_record` does, and DataError where the tree can't be built,
+    or its data can't be read from DVC's remote.
     """
     work = root / paths.WORK / "reproduce"
     # A folder of its own: what is left of another record there would count as this one's.
@@ -134,6 +135,7 @@ def _examine(report: Report, record: Record, tree: Path, root: Path) -> None:
     report.reasons += [
         f"{path} is neither in git nor in DVC: taken from this work tree" for path in built.borrowed
     ]
+    _check_remote(report, built, graph)
     report.reasons += [f"{path} is in no cache and no remote" for path in built.missing]
     report.changes = trees.changes(built)
     if report.changes and not report.rerun:
@@ -146,6 +148,18 @@ def _examine(report: Report, record: Record, tree: Path, root: Path) -> None:
         report.reasons.append("the stages were not run: their inputs are not the recorded ones")
         return
     _run_again(report, built)
+
+
+def _check_remote(report: Report, built: trees.Tree, graph: Graph) -> None:
+    """Raise DataError where the remote can't be read, and what it may hold is needed.
+
+    That is no difference, so the run must not be told of one.
+    """
+    needed = [path for path in built.missing if not report.rerun or path in graph.sources]
+    if built.unfetched and needed:
+        more = f" (and {len(needed) - 1:,} more)" if len(needed) > 1 else ""
+        raise DataError(f"{needed[0]}{more} is not in the cache, and DVC's remote gives nothing: "
+                        f"{built.unfetched}. So nothing is proved")  # fmt: skip
 
 
 def _is_made(change: str, graph: Graph) -> bool:

@@ -5,7 +5,6 @@ param and output. Data come from DVC's cache, else from its remote.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ from typing import Any
 from pipeline.artifacts import read_json
 from pipeline.errors import DataError
 from pipeline.lineage_dvc import Graph, overlap, read_graph
+from pipeline.lineage_secrets import redact
+from pipeline.registry.processes import dvc, environ, git, said
 from pipeline.registry.reproduce import RECORD, hashes
 
 
@@ -32,12 +33,15 @@ class Tree:
         stages: what `dvc` calls the stages to prove, all of them if it is empty.
         borrowed: sources that neither git nor DVC holds, taken from the present work tree.
         missing: outputs and sources that are nowhere.
+        unfetched: why the remote gave nothing, in DVC's words; empty: it was not needed, or gave
+            what it has.
     """
 
     path: Path
     stages: tuple[str, ...]
     borrowed: tuple[str, ...]
     missing: tuple[str, ...]
+    unfetched: str = ""
 
 
 @contextmanager
@@ -47,11 +51,11 @@ def worktree(root: Path, commit: str, folder: Path, *, keep: bool = False) -> It
     Raises DataError where the repository does not hold the commit, nor its origin.
     """
     remove_worktree(root, folder)
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        _git(root, "fetch", "--quiet", "origin", commit)
+    if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        git(root, "fetch", "--quiet", "origin", commit)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Hooks, such as those of `dvc install`, would work on a tree that has no data yet.
-    made = _git(
+    made = git(
         root,
         "-c",
         "core.hooksPath=/dev/null",
@@ -78,29 +82,39 @@ def worktree(root: Path, commit: str, folder: Path, *, keep: bool = False) -> It
 
 def remove_worktree(root: Path, folder: Path) -> None:
     """Delete a tree that `worktree` made, and what git knows of it."""
-    _git(root, "worktree", "remove", "--force", str(folder))
+    git(root, "worktree", "remove", "--force", str(folder))
     shutil.rmtree(folder, ignore_errors=True)
-    _git(root, "worktree", "prune")
+    git(root, "worktree", "prune")
 
 
 def restore(
-    tree: Path, root: Path, *, patch: bytes, sources: Path, stages: Sequence[str] = ()
+    tree: Path,
+    root: Path,
+    *,
+    patch: bytes,
+    sources: Path,
+    stages: Sequence[str] = (),
+    link: bool = False,
 ) -> Tree:
     """Bring patch, locks and data into a fresh worktree.
 
-    Outputs come from the cache of the repository at `root`, else from its remote. Raises DataError
-    where the patch does not apply, or an output has a file outside of itself.
+    Outputs come from the cache of the repository at `root`, else from its remote; with `link` as
+    links, unless the user has said how. Raises DataError where the patch does not apply, or an
+    output has a file outside of itself.
     """
-    has_remote = _prepare(tree, root, patch=patch, sources=sources)
+    has_remote = _prepare(tree, root, patch=patch, sources=sources, link=link)
     graph = read_graph(tree)
     borrowed = _borrow(tree, root, graph)
     _check_folders(tree, graph)
     done = dvc(tree, "checkout", *_targets(stages))
+    unfetched = ""
     if done.returncode and has_remote:
-        dvc(tree, "fetch", *_targets(stages))
+        fetched = dvc(tree, "fetch", *_targets(stages))  # 0 where the remote lacks some, too
+        unfetched = redact(said(fetched)) if fetched.returncode else ""
         _check_folders(tree, graph)
         dvc(tree, "checkout", "--allow-missing", *_targets(stages))
-    return Tree(tree, tuple(stages), borrowed, _missing(tree, graph, stages))
+    missing = _missing(tree, graph, stages)
+    return Tree(tree, tuple(stages), borrowed, missing, unfetched)
 
 
 def fetch(tree: Path, root: Path, *, patch: bytes, sources: Path, path: str) -> None:
@@ -140,7 +154,7 @@ def changes(tree: Tree) -> dict[str, list[str]]:
     done = dvc(tree.path, "status", "--json", *asked)
     found = re.search(r"^\{.*\}\s*\Z", done.stdout, re.MULTILINE | re.DOTALL)
     if done.returncode or found is None:
-        raise DataError(f"`dvc status` failed in the tree that was built again: {_said(done)}")
+        raise DataError(f"`dvc status` failed in the tree that was built again: {said(done)}")
     status: dict[str, Any] = json.loads(found.group())
     never = {a for a, stage in read_graph(tree.path).stages.items() if not stage.out_digests}
     return {
@@ -156,20 +170,9 @@ def run_again(tree: Tree, *, tracking_uri: str) -> int:
     What the stages log goes to `tracking_uri`, not to the user's store.
     """
     targets = tree.stages or _last_stages(read_graph(tree.path))
-    environ = {**_environ(), "MLFLOW_TRACKING_URI": tracking_uri}
+    told = {**environ(), "MLFLOW_TRACKING_URI": tracking_uri}
     command = [sys.executable, "-P", "-m", "dvc", "repro", "--force", "--no-run-cache", *targets]
-    return subprocess.run(command, cwd=tree.path, env=environ, check=False).returncode
-
-
-def dvc(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run DVC in a tree, as if by hand: not as a part of the execution this may be in.
-
-    None of the tree's own modules is imported, as Python would do with those of its folder.
-    """
-    command = [sys.executable, "-P", "-m", "dvc", *arguments]
-    return subprocess.run(
-        command, cwd=tree, env=_environ(), capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=tree.path, env=told, check=False).returncode
 
 
 def _apply(tree: Path, patch: bytes) -> None:
@@ -177,28 +180,28 @@ def _apply(tree: Path, patch: bytes) -> None:
         return
     command = ["git", "apply", "--whitespace=nowarn", "-"]
     done = subprocess.run(
-        command, cwd=tree, input=patch, capture_output=True, check=False, env=_environ()
+        command, cwd=tree, input=patch, capture_output=True, check=False, env=environ()
     )
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip()
         raise DataError(f"the recorded patch does not apply to its commit: {said}")
 
 
-def _prepare(tree: Path, root: Path, *, patch: bytes, sources: Path) -> bool:
+def _prepare(tree: Path, root: Path, *, patch: bytes, sources: Path, link: bool = False) -> bool:
     """Everything but the data; whether there is a default remote."""
     _apply(tree, patch)
     for lock in sorted(sources.rglob("dvc.lock")):
         target = tree / lock.relative_to(sources)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(lock, target)
-    return _configure(tree, root)
+    return _configure(tree, root, link=link)
 
 
-def _configure(tree: Path, root: Path) -> bool:
+def _configure(tree: Path, root: Path, *, link: bool = False) -> bool:
     """The cache and the remotes of the repository at `root`; whether it has a default remote."""
     cache = dvc(root, "cache", "dir")
     if cache.returncode:
-        raise DataError(f"{root} is no DVC repository: {_said(cache)}")
+        raise DataError(f"{root} is no DVC repository: {said(cache)}")
     # Of now, not of the commit: a remote may have been added, or moved, since.
     config = _config(root / ".dvc/config", root / ".dvc/config.local")
     for section in config.sections():
@@ -208,6 +211,8 @@ def _configure(tree: Path, root: Path) -> bool:
     if not config.has_section("cache"):
         config.add_section("cache")
     config.set("cache", "dir", cache.stdout.strip().splitlines()[-1])
+    if link and not config.has_option("cache", "type"):
+        config.set("cache", "type", "reflink,hardlink,symlink,copy")
     with (tree / ".dvc/config.local").open("w", encoding="utf-8") as file:
         config.write(file)
     return config.has_option("core", "remote")
@@ -266,26 +271,3 @@ def _described(entries: Sequence[Any]) -> Iterator[str]:
             continue
         for kind, named in entry.items():
             yield from (f"{kind}: {path} ({how})" for path, how in named.items())
-
-
-def _environ() -> dict[str, str]:
-    """Without what ties a process to an execution of DVC or to a run."""
-    ours = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT", "GIT_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return kept | {"PATH": tools, "DVC_NO_ANALYTICS": "1"}
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["git", "-C", str(root), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=_environ(),
-    )
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-    return (lines or (done.stdout + done.stderr).strip().splitlines() or ["nothing said"])[-1]

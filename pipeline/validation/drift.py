@@ -48,7 +48,19 @@ def compare(profile: Mapping[str, Any], accepted_file: Path) -> dict[str, Any]:
     profiles = [known for known in read_accepted(accepted_file) if known != profile]
     if not profiles:
         return {"reference": None, "figures": dict.fromkeys(FIGURES)}
-    reference, present = Profile.model_validate(profiles[-1]), Profile.model_validate(profile)
+    reference = profiles[-1]
+    return {
+        "reference": {"profile": digest(reference), "rows": reference["rows"]},
+        "figures": measure(profile, reference),
+    }
+
+
+def measure(profile: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures of `compare` for two profiles, `other` being the reference.
+
+    Raises pydantic's ValidationError for what is no profile.
+    """
+    reference, present = Profile.model_validate(other), Profile.model_validate(profile)
     figures = {
         "rows": abs(present.rows / reference.rows - 1) if reference.rows else None,
         "caption_words": _histograms(present, reference, "words"),
@@ -58,11 +70,7 @@ def compare(profile: Mapping[str, Any], accepted_file: Path) -> dict[str, Any]:
         "brightness": _histograms(present, reference, "brightness"),
     }
     return {
-        "reference": {"profile": digest(profiles[-1]), "rows": reference.rows},
-        "figures": {
-            name: None if value is None else round(value, _DIGITS)
-            for name, value in figures.items()
-        },
+        name: None if value is None else round(value, _DIGITS) for name, value in figures.items()
     }
 
 

@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import open_clip
+import pytest
 import safetensors.torch
 import torch
 
 from pipeline.artifacts import read_json
+from pipeline.errors import ModelError
+from pipeline.params import ModelParams
+from pipeline.registry.fetched import fetched
 from tests.drawing import ROOT
 
 SNAPSHOT = "0" * 40
@@ -40,3 +44,15 @@ def test_a_tag_becomes_a_folder_that_keeps_its_activation(tmp_path: Path) -> Non
     fetched = open_clip.create_model(f"local-dir:{folder}")
     assert type(fetched.transformer.resblocks[0].mlp[1]).__name__ == "QuickGELU"
     assert all(torch.equal(value, weights[name]) for name, value in fetched.state_dict().items())
+
+
+def test_a_model_of_one_s_own_is_not_fetched_and_hub_says_so(tmp_path: Path) -> None:
+    base = ModelParams(name="ViT-B-32", pretrained="../models/mine")
+    for _ in range(2):
+        fetched(base, tmp_path / "hub")
+    (note,) = (tmp_path / "hub").iterdir()
+    assert note.read_text() == (
+        "model.pretrained is ../models/mine, a path from here: nothing was fetched.\n"
+    )
+    with pytest.raises(ModelError, match="'mine', which is no pretrained tag of ViT-B-32"):
+        fetched(ModelParams(name="ViT-B-32", pretrained="mine"), tmp_path / "hub")

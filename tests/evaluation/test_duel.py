@@ -1,16 +1,22 @@
 """Two models on one set, and the gates that a challenger must pass, with figures made by hand."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from pipeline.clip.model import Clip
 from pipeline.data.places import Place
-from pipeline.evaluation.duel import Duel, Outcome, duel
+from pipeline.errors import DataError
+from pipeline.evaluation.bootstrap import Metric, paired_gain
+from pipeline.evaluation.duel import Duel, Outcome, duel, without
 from pipeline.evaluation.sets import TARGET, EvalSet
+from pipeline.evaluation.slices import mcnemar
 from pipeline.params import Params, PromoteParams
 from pipeline.registry.gates import judge, verdict
 from tests.drawing import COLOURS
@@ -25,7 +31,8 @@ def found(target: Outcome, general: Outcome | None = None, rows: Any = ()) -> Du
     outcomes = {TARGET: {"top1": target}}
     if general is not None:
         outcomes["photos"] = {"top1": general}
-    return Duel(dict.fromkeys(outcomes, "top1"), outcomes, list(rows))
+    metric = dict.fromkeys(outcomes, "top1")
+    return Duel(metric, outcomes, list(rows), won=40, lost=20, luck=0.01)
 
 
 def row(by: str, value: str, gain: float, shown: str | None) -> dict[str, Any]:
@@ -33,14 +40,33 @@ def row(by: str, value: str, gain: float, shown: str | None) -> dict[str, Any]:
 
 
 def judged(
-    defaults: Params, duel: Duel, *, validated: Any = VALIDATED, **changed: Any
+    defaults: Params,
+    duel: Duel,
+    *,
+    validated: Any = VALIDATED,
+    moved: Sequence[str] = (),
+    **changed: Any,
 ) -> list[str]:
     """The names of the gates that are not passed."""
     params = PromoteParams.model_validate({**defaults.promote.model_dump(), **changed})
-    gates = judge(duel, params, validated=validated, megabytes=300.0, milliseconds=12.0)
+    gates = judge(
+        duel, params, validated=validated, moved=moved, megabytes=300.0, milliseconds=12.0
+    )
     failed = [gate.name.partition(":")[0] for gate in gates if not gate.passed]
     assert verdict(gates) == ("hold" if failed else "promote")
     return failed
+
+
+def test_a_few_pictures_prove_nothing(defaults: Params) -> None:
+    """Of one picture that the challenger alone gets right, the interval is 100 to 100."""
+    base, final = (Metric(np.array([hit]), np.ones(1)) for hit in (0.0, 1.0))
+    gain = paired_gain(base, final, resamples=1000, confidence=0.95, seed=0)
+    assert gain == {"value": 1.0, "low": 1.0, "high": 1.0}
+    alone = Outcome(champion=0, challenger=1, gain=1, low=1, high=1)
+    few = replace(found(alone), won=1, lost=0, luck=mcnemar(base.hits, final.hits))
+    assert judged(defaults, few) == ["enough test pictures"]
+    assert judged(defaults, replace(few, won=6, luck=2 * 0.5**6)) == []
+    assert judged(defaults, few, least_gain=-1.0) == []
 
 
 def test_a_proven_gain_is_promoted_and_noise_is_not(defaults: Params) -> None:
@@ -66,12 +92,17 @@ def test_a_part_that_loses_holds_only_where_the_loss_is_shown(defaults: Params) 
 
 
 def test_warnings_drift_size_and_latency_hold_where_asked(defaults: Params) -> None:
-    drifted = {"warned": ["truncated"], "drift": {"status": "warned"}}
+    drifted = {"warned": ["truncated", "drift.labels"], "drift": {"status": "warned"}}
+    grown = {"warned": ["drift.rows"], "drift": {"status": "warned"}}
+    assert judged(defaults, found(BETTER), validated=grown) == []
     better = found(BETTER)
-    assert judged(defaults, better, validated=drifted) == ["drift of the data"]
+    assert judged(defaults, better, validated=drifted) == ["drift from the accepted data"]
     assert judged(defaults, better, validated=drifted, despite_drift=True) == []
+    from_champion = judged(defaults, better, moved=["labels 0.40 (above 0.2)"])
+    assert from_champion == ["drift from the champion's data"]
+    assert judged(defaults, better, moved=["labels 0.40"], despite_drift=True) == []
     asked = judged(defaults, better, validated=drifted, despite_warnings=False)
-    assert asked == ["checks of the data", "drift of the data"]
+    assert asked == ["checks of the data", "drift from the accepted data"]
     assert judged(defaults, better, max_megabytes=299.0) == ["size"]
     assert judged(defaults, better, max_milliseconds=11.5, max_megabytes=301.0) == ["latency"]
 
@@ -102,5 +133,16 @@ def test_a_model_beside_itself_gains_nothing(defaults: Params, tiny: Clip, a_set
     assert found.metric == {TARGET: "top1"}
     assert (outcome.gain, outcome.low, outcome.high) == (0, 0, 0)
     assert outcome.champion == outcome.challenger
+    assert (found.won, found.lost, found.luck) == (0, 0, 1.0)
     assert {row["shown"] for row in found.slices} == {None}
     assert sum(row["images"] for row in found.slices if row["by"] == "label") == 16
+
+
+def test_pictures_that_the_champion_was_trained_on_are_left_out(a_set: EvalSet) -> None:
+    ids = list(a_set.pairs["image_id"])
+    rest, left_out = without(a_set, {*ids[:3], "of another set"})
+    assert (len(rest.pairs), left_out, rest.classes) == (13, 3, a_set.classes)
+    assert list(rest.pairs["image_id"]) == ids[3:]
+    assert without(a_set, {"of another set"}) == (a_set, 0)
+    with pytest.raises(DataError, match="the champion was trained on every test picture"):
+        without(a_set, ids)

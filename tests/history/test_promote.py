@@ -16,9 +16,12 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.clip.model import Clip
 from pipeline.data.pairs import PAIR, PAIRS_FILE, write_table
 from pipeline.errors import ModelError, TrackingError
+from pipeline.history import measuring
 from pipeline.history import promote as promoting
 from pipeline.history.promotion import Promotion
-from pipeline.history.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from pipeline.history.registry import CHALLENGER, CHAMPION, PREVIOUS, ROLLED_BACK, Registry
+from pipeline.history.rollback import rollback
+from pipeline.lineage_dvc import read_graph
 from pipeline.params import PromoteCommand, load
 from pipeline.registry import bundle
 from pipeline.tracking_store import Connection
@@ -27,6 +30,7 @@ from tests.drawing import COLOURS, draw
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 ROOT = Path(__file__).parents[2]
 ANY, NONE = -100.0, 100.0
@@ -49,15 +53,16 @@ class Tree:
         found = (self.registry.by_alias(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))
         return [None if version is None else str(version.version) for version in found]
 
-    def run(self, seed: int) -> str:
+    def run(self, seed: int, *, key: str = "") -> str:
         """A complete run of the pipeline whose model is of `seed`; its id."""
-        bundle.save(paths.FINAL, self.make(seed), record={})
+        if not key:
+            bundle.save(paths.FINAL, self.make(seed), record={})
         evaluate = self.client.create_run(self.experiment).info.run_id
         self.client.log_artifacts(evaluate, str(paths.FINAL), f"model/artifacts/{paths.FINAL.name}")
         tags = {
             "dvc.stage.evaluate.run_id": evaluate,
-            "pipeline.key": f"key {seed}",
-            "dvc.lock.sha256": "0" * 64,
+            "pipeline.key": key or f"key {seed}",
+            "dvc.lock.sha256": read_graph().result_digest(),
             "mlflow.source.git.commit": "c" * 40,
         }
         run = str(self.client.create_run(self.experiment, tags=tags).info.run_id)
@@ -127,7 +132,7 @@ def test_the_first_model_is_measured_against_its_base(tree: Tree) -> None:
     run = tree.run(1)
     held = tree.promote(NONE)
     assert (held.verdict, held.champion, tree.aliases()) == ("hold", None, [None, "1", None])
-    (failed,) = [gate for gate in held.gates if not gate.passed]
+    failed, *_ = [gate for gate in held.gates if not gate.passed]
     assert failed.name.startswith("gain on the test pictures")
     told = tree.promote(ANY)
     assert (told.verdict, told.challenger, tree.aliases()) == ("promote", "1", ["1", "1", None])
@@ -141,10 +146,21 @@ def test_the_first_model_is_measured_against_its_base(tree: Tree) -> None:
 def test_nothing_new_measures_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.run(1)
     tree.promote(ANY)
-    monkeypatch.setattr(promoting, "_judged", None)
+    monkeypatch.setattr(measuring, "measure", None)
     told = tree.promote(ANY)
     assert (told.verdict, told.gates) == ("nothing new", [])
     assert tree.aliases() == ["1", "1", None]
+
+
+def test_what_was_held_is_judged_again_where_the_gates_are_others(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tree.run(1)
+    assert [tree.promote(NONE).verdict for _ in range(2)] == ["hold", "nothing new"]
+    assert tree.promote(NONE - 1).verdict == "hold"
+    (tmp_path / "gates.py").write_text("# a gate more")
+    monkeypatch.setattr(promoting.gates, "__file__", str(tmp_path / "gates.py"))
+    assert tree.promote(NONE - 1).verdict == "hold"
 
 
 def test_a_challenger_is_held_or_takes_the_place_and_is_rolled_back(tree: Tree) -> None:
@@ -156,15 +172,73 @@ def test_a_challenger_is_held_or_takes_the_place_and_is_rolled_back(tree: Tree) 
     assert "gain on the test pictures" in tree.registry.version("2").tags["promotion.why"]
     assert tree.promote(ANY).verdict == "promote"
     assert tree.aliases() == ["2", "2", "1"]
-    assert promoting.rollback(Path.cwd(), "cliptune") == ("2", "1")
+    assert rollback(Path.cwd(), "cliptune") == ("2", "1")
     assert tree.aliases() == ["1", "2", None]
+    again = tree.promote(ANY)
+    assert (again.verdict, again.gates) == ("nothing new", [])
+    assert again.why.startswith("version 2, the model of the last run, was rolled back: ")
+    # The same model of another run, such as one restored from DVC's cache, is no other model.
+    tree.run(2, key="of another run")
     again = tree.promote(ANY)
     assert (again.verdict, [g.name for g in again.gates if not g.passed]) == (
         "hold",
         ["not rolled back"],
     )
+    assert tree.aliases() == ["1", "2", None]
     with pytest.raises(TrackingError, match="version 1 of 'cliptune' is the first champion"):
-        promoting.rollback(Path.cwd(), "cliptune")
+        rollback(Path.cwd(), "cliptune")
+
+
+def test_a_rollback_that_died_goes_back_no_further(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (1, 2, 3):
+        tree.run(seed)
+        tree.promote(ANY)
+    assert tree.aliases() == ["3", "3", "2"]
+    for dies in (Registry.tag, Registry.alias):
+
+        def then_dies(self: Registry, *told: str, do: object = dies) -> None:
+            do(self, *told)  # type: ignore[operator]
+            raise MlflowException("the server has gone")
+
+        with monkeypatch.context() as dying:
+            dying.setattr(Registry, dies.__name__, then_dies)
+            with pytest.raises(TrackingError, match="run the same again"):
+                rollback(Path.cwd(), "cliptune")
+        assert tree.aliases()[0] == "3"
+    assert rollback(Path.cwd(), "cliptune") == ("3", "2")
+    assert tree.aliases() == ["2", "3", "1"]
+
+
+def test_a_rollback_needs_a_version_that_is_there_and_good(tree: Tree) -> None:
+    for seed in (1, 2, 3):
+        tree.run(seed)
+        tree.promote(ANY)
+    tree.registry.tag("2", {ROLLED_BACK: "once"})
+    assert rollback(Path.cwd(), "cliptune") == ("3", "1")
+    tree.registry.alias(CHAMPION, "3")
+    tree.client.delete_model_version("cliptune", "2")
+    with pytest.raises(TrackingError, match="version 2 of 'cliptune', the champion before version"):
+        rollback(Path.cwd(), "cliptune")
+    assert tree.aliases()[0] == "3"
+
+
+def test_a_champion_made_by_hand_is_measured_or_told(tree: Tree) -> None:
+    tree.run(1)
+    tree.promote(ANY)
+    made = tree.client.get_model_version("cliptune", "1")
+    source = f"runs:/{made.run_id}/model"
+    by_hand = tree.client.create_model_version("cliptune", source, run_id=made.run_id)
+    tree.registry.alias(CHAMPION, str(by_hand.version))
+    tree.run(2)
+    told = tree.promote(NONE)
+    assert (told.verdict, told.champion) == ("hold", str(by_hand.version))
+    assert told.notes == [measuring.BY_HAND]
+    other = tree.client.create_model_version("cliptune", "/tmp/x")
+    tree.registry.alias(CHAMPION, str(other.version))
+    with pytest.raises(ModelError, match=f"the champion, version {other.version}, can't be fetch"):
+        tree.promote(ANY)
 
 
 def test_a_dry_run_leaves_the_registry_as_it_was(tree: Tree) -> None:
@@ -184,15 +258,15 @@ def test_a_champion_that_changed_meanwhile_stops_the_promotion(
     tree.run(1)
     tree.promote(ANY)
     tree.run(2)
-    judged = promoting._judged
+    measure = measuring.measure
 
     def slowly(*arguments: object) -> object:
         tree.registry.register("of another machine", run=tree.run(3), tags={})
         tree.registry.crown("2")
         tree.run(2)
-        return judged(*arguments)  # type: ignore[arg-type]
+        return measure(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(promoting, "_judged", slowly)
+    monkeypatch.setattr(measuring, "measure", slowly)
     monkeypatch.setattr(promoting, "_require_same", lambda *_: None)
     with pytest.raises(TrackingError, match="version 2 of 'cliptune' became champion"):
         tree.promote(ANY)
@@ -212,6 +286,17 @@ def test_what_cannot_be_promoted_is_one_message(tree: Tree) -> None:
     shutil.copytree(kept, paths.FINAL)
     write_json(paths.receipt_file("pipeline"), {"run_id": "0" * 32, "spooled": True})
     with pytest.raises(TrackingError, match="`cliptune sync` sends it"):
+        tree.promote(ANY)
+
+
+def test_data_that_are_newer_than_the_model_are_told(tree: Tree) -> None:
+    """The challenger might have been trained on what is a test picture now."""
+    tree.run(1)
+    Path("dvc.yaml").write_text("stages:\n  clean: {cmd: x, outs: [data/clean]}\n")
+    Path("dvc.lock").write_text(
+        "stages:\n  clean: {cmd: x, outs: [{path: data/clean, md5: 0.dir}]}\n"
+    )
+    with pytest.raises(ModelError, match=r"a part was run since.*`dvc repro` completes it"):
         tree.promote(ANY)
 
 

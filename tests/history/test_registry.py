@@ -14,6 +14,7 @@ from pipeline.tracking_store import Connection
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,25 @@ def test_the_former_champion_stays_as_previous(made: tuple[Registry, Callable[[s
     registry.crown(three)
     assert (named(registry, CHAMPION), named(registry, PREVIOUS)) == (three, two)
     assert [registry.version(v).tags.get(BEFORE) for v in (one, two, three)] == [None, one, two]
+
+
+def test_a_store_that_refuses_is_not_a_model_without_a_champion(
+    made: tuple[Registry, Callable[[str], str]],
+    store: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, register = made
+    assert registry.by_alias(CHAMPION) is None  # there is no such model
+    register("one")
+    assert registry.by_alias(CHAMPION) is None  # nor such an alias
+    assert registry.find("7") is None
+
+    def refuses(*_: object) -> None:
+        raise MlflowException("too many requests")
+
+    monkeypatch.setattr(store.client, "get_model_version_by_alias", refuses)
+    with pytest.raises(MlflowException, match="too many requests"):
+        registry.by_alias(CHAMPION)
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
@@ -120,6 +140,25 @@ def test_of_two_promotions_at_once_one_goes_on(
     with registry.alone():  # it was given back
         went.append("later")
     assert len(went) == 2
+
+
+def test_a_claim_that_came_late_stops_the_one_before(
+    made: tuple[Registry, Callable[[str], str]],
+    store: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, register = made
+    register("one")
+    monkeypatch.setattr(registry_of, "SETTLE_S", 0.0)
+    with registry.alone() as still:
+        still()
+        monkeypatch.setattr(
+            second := Registry(store, registry.name), "_lock", look_once(second._lock)
+        )
+        with second.alone() as second_still:
+            second_still()
+            with pytest.raises(TrackingError, match="another promotion"):
+                still()
 
 
 def look_once(look: Callable[[], str]) -> Callable[[], str]:

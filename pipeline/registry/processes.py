@@ -1,0 +1,43 @@
+"""DVC and git as processes, as if by hand: not as a part of the execution this may be in."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def dvc(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run DVC in a tree, as if by hand: not as a part of the execution this may be in.
+
+    None of the tree's own modules is imported, as Python would do with those of its folder.
+    """
+    command = [sys.executable, "-P", "-m", "dvc", *arguments]
+    return subprocess.run(
+        command, cwd=tree, env=environ(), capture_output=True, text=True, check=False
+    )
+
+
+def environ() -> dict[str, str]:
+    """Without what ties a process to an execution of DVC or to a run."""
+    ours = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT", "GIT_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {"PATH": tools, "DVC_NO_ANALYTICS": "1"}
+
+
+def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in a tree, likewise."""
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ(),
+    )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The first error that DVC tells, which has caused the others; else its last line."""
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    errors = [line.removeprefix("ERROR: ") for line in lines if "ERROR" in line]
+    return (errors or lines[-1:] or ["nothing said"])[0]

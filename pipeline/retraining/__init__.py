@@ -1,0 +1,1 @@
+"""Retraining that nobody watches: `cliptune retrain`."""

@@ -1,0 +1,72 @@
+"""Folders that people fill and DVC watches: added where they changed, and never backwards.
+
+`dvc add` takes a folder as it lies there. Where git has brought another version of its .dvc file,
+made elsewhere, and the folder is still that of before, it would undo what others have added.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline import paths
+from pipeline.artifacts import read_json, write_json
+from pipeline.errors import DataError
+from pipeline.retraining.commands import dvc, git, required
+from pipeline.retraining.tree import watched
+
+SEEN = paths.RETRAINING / "folders.json"
+"""By .dvc file: the hash that the commit had (`base`) when its folder was added here (`added`)."""
+
+
+def added(root: Path) -> None:
+    """Add what changed in the folders that DVC watches; what git has brought comes first.
+
+    Raises DataError where a folder was changed both here and elsewhere.
+    """
+    places = watched(root)
+    file = root / SEEN
+    seen: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
+    bases = {name: digest(git(root, "show", f"HEAD:./{name}", check=False)) for name in places}
+    for name, place in places.items():
+        if name in seen and bases[name] not in {"", *seen[name].values()}:
+            _catch_up(root, name, place, known=seen[name], base=bases[name])
+    if not places:
+        return
+    required(dvc(root, "add", *places.values()), "looking at the data")
+    now = {
+        name: {"base": bases[name], "added": digest((root / name).read_text(encoding="utf-8"))}
+        for name in places
+    }
+    write_json(file, now)
+
+
+def digest(text: str) -> str:
+    """DVC's hash of the data in the text of a .dvc file; empty: it names none."""
+    content: Mapping[str, Any] = YAML(typ="safe", pure=True).load(text) or {} if text else {}
+    return str(next((out.get("md5", "") for out in content.get("outs") or ()), ""))
+
+
+def _catch_up(root: Path, name: str, place: str, *, known: Mapping[str, str], base: str) -> None:
+    """Bring a folder that nobody changed here to the version of the commit."""
+    here = _content(root, name)
+    if here == base:
+        return
+    if here != known["base"]:
+        raise DataError(
+            f"{place} was changed here, and {name} elsewhere: `dvc add` would undo the others' "
+            f"change. Move {place} away, `dvc pull {name}`, copy into it what is new here, and run "
+            "this again"
+        )
+    git(root, "checkout", "--quiet", "HEAD", "--", name)
+    required(dvc(root, "pull", name), f"fetching what others added to {place}")
+
+
+def _content(root: Path, name: str) -> str:
+    """DVC's hash of the data of a .dvc file as they lie in the tree."""
+    from dvc.repo import Repo  # noqa: PLC0415 - a second
+
+    with Repo(str(root)) as repo:
+        (stage,) = repo.stage.collect(str(root / name))
+        return str(stage.outs[0].get_hash().value)

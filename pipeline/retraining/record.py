@@ -1,0 +1,100 @@
+"""metrics/history.csv: a line for each model that was judged, in git, to be read and plotted."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import paths
+from pipeline.artifacts import write_text
+from pipeline.history.registry import AGAINST, AT, FIGURES, VERDICT, WHY
+from pipeline.reporting.comparison import TARGET
+
+COLUMNS = (
+    "date",
+    "verdict",
+    "version",
+    "against",
+    "metric",
+    "champion",
+    "challenger",
+    "gain",
+    "low",
+    "high",
+    "worst_general",
+    "run",
+    "why",
+)
+
+SHOWN = 8
+"""Lines in the chart."""
+
+
+def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
+    """Add the line of a version by its tags in the registry; a line that is there is not repeated.
+
+    A version that was never judged, such as one that was made champion by hand, has none.
+    `worst_general` is the largest loss (or smallest gain) of a general set, as a share.
+    """
+    if VERDICT not in tags:
+        return
+    file = root / paths.RETRAINED
+    known = file.read_text(encoding="utf-8") if file.is_file() else ""
+    row = _row(version, tags)
+    rows = list(csv.DictReader(io.StringIO(known)))
+    if any((one["version"], one["date"]) == (row["version"], row["date"]) for one in rows):
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if not known:
+        writer.writeheader()
+    elif not known.endswith("\n"):  # somebody's editor
+        known += "\n"
+    writer.writerow(row)
+    write_text(file, known + text.getvalue())
+
+
+def chart(root: Path) -> list[str]:
+    """The last verdicts as a Mermaid chart; nothing where there are fewer than two."""
+    file = root / paths.RETRAINED
+    if not file.is_file():
+        return []
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    rows = [row for row in rows if row["challenger"]][-SHOWN:]
+    if len(rows) < 2:
+        return []
+    names = [f'"v{row["version"]}, {row["date"][5:10]}"' for row in rows]
+    sides = {
+        side: ", ".join(f"{100 * float(row[side]):.1f}" for row in rows)
+        for side in ("challenger", "champion")
+    }
+    return [
+        "",
+        "```mermaid",
+        "xychart-beta",
+        '    title "Challengers (bars) and their champions (line)"',
+        f"    x-axis [{', '.join(names)}]",
+        '    y-axis "%" 0 --> 100',
+        f"    bar [{sides['challenger']}]",
+        f"    line [{sides['champion']}]",
+        "```",
+    ]
+
+
+def _row(version: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    figures = json.loads(tags.get(FIGURES, "{}"))
+    target = figures.get(TARGET, {})
+    general = [one["gain"] for name, one in figures.items() if name != TARGET]
+    names = ("metric", "champion", "challenger", "gain", "low", "high")
+    return {
+        "date": tags[AT],
+        "verdict": tags[VERDICT],
+        "version": version,
+        "against": tags.get(AGAINST, ""),
+        **{name: target.get(name, "") for name in names},
+        "worst_general": min(general, default=""),
+        "run": tags["pipeline.run_id"],
+        "why": tags[WHY],
+    }

@@ -1,0 +1,92 @@
+"""What a retraining makes of what other programs say, and of being stopped."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.retraining.commands import Said, required
+
+FAILED = Said(
+    255,
+    (
+        "Running stage 'clean':",
+        "> python -m stages.clean",
+        "Running stage 'validate':",
+        "> python -m stages.validate",
+        "error: 33.4 % of the rows are rejected (validate.table.rejected.stop: 0.2). The first:",
+        "         row 1: image_truncated",
+        "ERROR: failed to reproduce 'validate': failed to run: python -m stages.validate, exited "
+        "with 1",
+    ),
+)
+
+
+def test_a_stage_s_own_words_come_before_dvc_s() -> None:
+    assert FAILED.stage == "validate"
+    assert FAILED.problem == (
+        "33.4 % of the rows are rejected (validate.table.rejected.stop: 0.2). The first: row 1: "
+        "image_truncated"
+    )
+    assert Said(255, ("ERROR: failed to push: no such bucket", "hint")).problem == (
+        "failed to push: no such bucket"
+    )
+    assert Said(1, ("a last line", "")).problem == "a last line"
+    assert Said(1, ()).problem == "it said nothing"
+
+
+def test_a_command_that_failed_names_what_it_was_for_and_what_it_left() -> None:
+    with pytest.raises(DataError, match="the pipeline failed in the stage validate: 33") as caught:
+        required(FAILED, "the pipeline")
+    assert caught.value.left == Path(".cliptune/last_failed/validate")
+    assert required(Said(0, ("fine",)), "it").code == 0
+
+
+PASSING = """
+import sys
+from pathlib import Path
+from pipeline.retraining import commands
+said = commands._shown([sys.executable, "-c", {child!r}], Path("."))
+print("ended", said.code)
+"""
+CHILD = """
+import signal, sys, time
+def end(*_):
+    print("a checkpoint", flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, end)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def test_sigterm_reaches_the_command_which_ends_as_it_likes() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PASSING.format(child=CHILD)],
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert output == "a checkpoint\n"  # and nothing after it
+    assert process.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 20
+
+
+def test_credentials_are_not_shown() -> None:
+    code = "print('ERROR: https://me:hunter2@host/x refused')"
+    done = subprocess.run(
+        [sys.executable, "-c",
+         "import sys\nfrom pathlib import Path\nfrom pipeline.retraining import commands\n"
+         f"said = commands._shown([sys.executable, '-c', {code!r}], Path('.'))\n"
+         "sys.stderr.write(said.problem)"],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "host/x refused" in done.stderr

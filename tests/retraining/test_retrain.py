@@ -1,0 +1,333 @@
+"""A retraining's way through git, DVC and its summary, with a pipeline of one copy and no model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import DataError, TrackingError
+from pipeline.history.promotion import Promotion
+from pipeline.params import RetrainCommand, load
+from pipeline.retraining import folders, retrain, tree
+from pipeline.retraining.commands import Said, git
+from pipeline.retraining.tree import IDENTITY, Publish
+from pipeline.retraining.week import Week
+from tests.retraining.test_news import dvc, pairs
+
+ROOT = Path(__file__).parents[2]
+DVC_YAML = """\
+stages:
+  clean:
+    cmd: mkdir -p data/clean && cp data/mine/pairs.parquet data/clean/pairs.parquet
+    deps: [data/mine]
+    outs: [data/clean]
+  train:
+    cmd: cp data/clean/pairs.parquet model
+    deps: [data/clean]
+    outs: [model]
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of an origin, with a remote of DVC, whose last training had forty pictures."""
+    for name in ("CI", "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(retrain, "_store", lambda *_: "")
+    monkeypatch.setattr(retrain, "reach", away)
+    monkeypatch.setattr(retrain, "_judge", judge)
+    origin, clone = tmp_path / "origin.git", tmp_path / "clone"
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch", "main", str(origin))
+    git(tmp_path, "clone", "--quiet", str(origin), str(clone))
+    git(clone, "switch", "--quiet", "--create", "main")
+    dvc(clone, "init")
+    dvc(clone, "remote", "add", "--default", "far", str(tmp_path / "far"))
+    (clone / "dvc.yaml").write_text(DVC_YAML)
+    (clone / ".gitignore").write_text("/data/mine\n/data/clean\n/model\n/.cliptune\n")
+    deliver(clone, range(40))
+    dvc(clone, "add", "data/mine")
+    dvc(clone, "repro")
+    git(clone, "add", "--all")
+    git(clone, *IDENTITY, "commit", "--quiet", "--message", "first")
+    dvc(clone, "push")
+    git(clone, "push", "--quiet", "origin", "main")
+    return clone
+
+
+def away(*_: Any) -> None:
+    raise TrackingError("no server in this test")
+
+
+def judge(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> None:
+    week.promotion = Promotion("hold", "cliptune", "r", "2", "1", dry=False, why="no gain")
+    week.verdict, week.why = "hold", "no gain"
+
+
+def deliver(folder: Path, pictures: range) -> None:
+    (folder / "data/mine").mkdir(parents=True, exist_ok=True)
+    file = folder / "data/mine/pairs.parquet"
+    file.unlink(missing_ok=True)  # it may be a link into the cache
+    pairs(pictures).to_parquet(file)
+
+
+def week(here: Path, publish: Publish = "commit", *, least_new: int = 0) -> Week:
+    params = load(RetrainCommand, ROOT / "params.yaml")
+    params = params.model_copy(
+        update={"retrain": params.retrain.model_copy(update={"least_new": least_new})}
+    )
+    return retrain.retrain(here, params, publish=publish, dry=False)[0]
+
+
+def during(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Let something happen while a model is judged."""
+
+    def slowly(*arguments: Any, remote: bool) -> None:
+        do()
+        judge(*arguments, remote=remote)
+
+    monkeypatch.setattr(retrain, "_judge", slowly)
+
+
+def log(tree: Path, branch: str = "HEAD") -> list[str]:
+    return git(tree, "log", "--format=%s", branch).splitlines()
+
+
+def test_what_is_new_adds_up_on_a_machine_that_stays(here: Path) -> None:
+    counts = []
+    for number in (45, 50, 55):
+        deliver(here, range(number))
+        found = week(here, least_new=12)
+        counts.append((found.verdict, found.news and found.news.new))
+    assert counts == [("too little new", 5), ("too little new", 10), ("hold", 15)]
+    assert log(here.parent / "origin.git", "main")[:2] == ["Retrained: hold", log(here)[1]]
+    assert git(here, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("publish", ["none", "pull-request", "commit"])
+def test_the_work_of_others_in_the_tree_is_theirs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, publish: Publish
+) -> None:
+    def works() -> None:
+        (here / "code.py").write_text("")
+        git(here, "add", "code.py")
+        git(here, *IDENTITY, "commit", "--quiet", "--message", "theirs", "--", "code.py")
+        (here / "staged.py").write_text("")
+        (here / "data/other.dvc").write_text("outs:\n- path: other\n")
+        git(here, "add", "staged.py")
+
+    during(monkeypatch, works)
+    deliver(here, range(45))
+    assert week(here, publish).verdict == "hold"
+    assert "theirs" in log(here)
+    listed = git(here, "ls-tree", "-r", "--name-only", "HEAD").splitlines()
+    assert "staged.py" not in listed
+    assert "data/other.dvc" not in listed
+    assert git(here, "diff", "--cached", "--name-only") == "staged.py"
+
+
+def test_a_commit_that_a_killed_retraining_left_is_taken_back_and_made_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs of a training record it: it must not get another name."""
+    recorded = []
+
+    def dies() -> None:
+        recorded.append(git(here, "rev-parse", "HEAD"))
+        raise MemoryError
+
+    before = git(here, "rev-parse", "HEAD")
+    deliver(here, range(45))
+    with monkeypatch.context() as dying:
+        dying.setattr("pipeline.retraining.commits.Commits.take_back", lambda _: None)
+        during(dying, dies)
+        with pytest.raises(MemoryError):
+            week(here)
+    assert git(here, "rev-parse", "HEAD") == recorded[0] != before
+    assert week(here, "none").verdict == "hold"
+    assert git(here, "rev-parse", "HEAD") == before
+    assert week(here).published == "pushed to main"
+    assert recorded[0] in git(here.parent / "origin.git", "log", "--format=%H", "main").splitlines()
+
+
+def test_a_proposal_is_made_once(here: Path) -> None:
+    deliver(here, range(45))
+    assert "open a pull request" in week(here, "pull-request").published
+    assert week(here, "pull-request").published == ""
+    branches = git(here.parent / "origin.git", "branch", "--format=%(refname:short)")
+    assert len(branches.splitlines()) == 2
+
+
+def test_a_merge_that_cannot_be_pushed_is_undone(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin, other = here.parent / "origin.git", here.parent / "other"
+
+    def push() -> None:
+        git(here.parent, "clone", "--quiet", str(origin), str(other))
+        (other / "theirs.py").write_text("")
+        git(other, "add", "--all")
+        git(other, *IDENTITY, "commit", "--quiet", "--message", "theirs")
+        git(other, "push", "--quiet", "origin", "main")
+        hook = origin / "hooks/pre-receive"
+        hook.write_text("#!/bin/sh\necho 'error: GH006: protected' >&2\nexit 1\n")
+        hook.chmod(0o755)
+
+    during(monkeypatch, push)
+    deliver(here, range(45))
+    found = week(here)
+    assert (found.verdict, found.published) == ("failed", "")
+    assert "git push failed: remote: error: GH006: protected" in found.why
+    assert log(here) == ["first"]
+    tree.require_clean(here)
+    (origin / "hooks/pre-receive").unlink()
+    during(monkeypatch, lambda: None)
+    assert week(here).published == "pushed to main"
+    assert (here / "theirs.py").is_file()
+
+
+def test_no_old_summary_is_taken_for_that_of_now(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week(here, "none")
+    (here / "stray.py").write_text("")
+    found = week(here, "none")
+    assert (found.verdict, "not committed: stray.py" in found.why) == ("failed", True)
+    summary = here / ".cliptune/retrain/summary.json"
+    assert json.loads(summary.read_text())["verdict"] == "failed"
+    (here / "stray.py").unlink()
+
+    def breaks() -> None:
+        raise KeyError("https://me:hunter2@host/x")
+
+    during(monkeypatch, breaks)
+    with pytest.raises(KeyError):
+        week(here, "none")
+    assert json.loads(summary.read_text())["why"] == "KeyError: 'https://host/x'"
+    monkeypatch.setattr(retrain, "_told", away)
+    with pytest.raises(TrackingError):
+        week(here, "none")
+    assert not summary.exists()  # as after a kill
+
+
+STOPPED = """
+import sys, time
+from pathlib import Path
+from pipeline.retraining import retrain
+from tests.retraining import test_retrain as toy
+
+def judge(*_, remote):
+    print("judging", flush=True)
+    time.sleep(60)
+
+retrain._store, retrain.reach, retrain._judge = (lambda *_: ""), toy.away, judge
+toy.week(Path(sys.argv[1]))
+"""
+
+
+def test_sigterm_between_two_commands_leaves_a_summary_and_no_commit(here: Path) -> None:
+    deliver(here, range(45))
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, here], cwd=here, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any(line == "judging\n" for line in process.stdout)
+    assert log(here)[0].startswith("Data of ")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert log(here) == ["first"]
+    summary = json.loads((here / ".cliptune/retrain/summary.json").read_text())
+    assert (summary["verdict"], summary["well"]) == ("stopped", False)
+
+
+def test_a_place_to_publish_to_is_asked_for_before_the_work(here: Path) -> None:
+    git(here, "remote", "remove", "origin")
+    found = week(here)
+    assert (found.verdict, list(found.seconds)) == ("failed", [])
+    assert "git has no remote called origin" in found.why
+
+
+def elsewhere(here: Path, pictures: range) -> None:
+    """Somebody adds pictures in another clone, and pushes that."""
+    other = here.parent / "other"
+    git(here.parent, "clone", "--quiet", str(here.parent / "origin.git"), str(other))
+    dvc(other, "pull", "data/mine.dvc")
+    deliver(other, pictures)
+    dvc(other, "add", "data/mine")
+    dvc(other, "push")
+    git(other, *IDENTITY, "commit", "--quiet", "--all", "--message", "theirs")
+    git(other, "push", "--quiet", "origin", "main")
+
+
+def held(here: Path) -> int:
+    return len(pd.read_parquet(here / "data/mine/pairs.parquet"))
+
+
+def test_a_folder_that_is_behind_is_brought_up_and_not_added(here: Path) -> None:
+    folders.added(here)
+    elsewhere(here, range(60))
+    git(here, "pull", "--quiet")
+    folders.added(here)
+    assert held(here) == 60
+    assert git(here, "status", "--porcelain") == ""
+    folders.added(here)
+    deliver(here, range(70))
+    folders.added(here)
+    assert git(here, "status", "--porcelain") == " M data/mine.dvc"
+    assert held(here) == 70
+
+
+def test_a_folder_that_was_changed_here_and_elsewhere_is_left_as_it_is(here: Path) -> None:
+    folders.added(here)
+    elsewhere(here, range(60))
+    git(here, "pull", "--quiet")
+    deliver(here, range(45))
+    with pytest.raises(DataError, match=r"data/mine was changed here, and data/mine\.dvc elsewh"):
+        folders.added(here)
+    assert held(here) == 45
+    assert git(here, "status", "--porcelain") == ""
+
+
+def test_what_was_added_here_and_merged_meanwhile_is_no_change_of_others(here: Path) -> None:
+    folders.added(here)
+    deliver(here, range(45))
+    folders.added(here)
+    git(here, *IDENTITY, "commit", "--quiet", "--all", "--message", "merged")
+    deliver(here, range(50))
+    folders.added(here)
+    assert held(here) == 50
+
+
+def test_the_commands_find_the_python_of_now(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (here / "dvc.yaml").write_text(
+        "stages: {which: {cmd: python -c 'import sys; print(sys.prefix)'}}\n"
+    )
+    code = (
+        "from pathlib import Path; from pipeline.retraining.commands import dvc\n"
+        "dvc(Path('.'), 'repro', 'which')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True
+    )
+    assert sys.prefix in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_without_a_champion_its_base_model_is_fetched_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(retrain, "dvc", lambda _, *words: asked.extend(words) or Said(0, ()))
+    params = load(RetrainCommand, ROOT / "params.yaml")
+    retrain._fetch(tmp_path, params, served=served)
+    assert ("samples/base_model/out" in asked) != served
+    assert "models/final" in asked

@@ -1,0 +1,149 @@
+"""The summary that a person reads in a minute, and the line that git keeps."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.artifacts import write_json
+from pipeline.evaluation.duel import Duel, Outcome
+from pipeline.evaluation.sets import TARGET
+from pipeline.history.drifted import Moved
+from pipeline.history.promotion import Promotion
+from pipeline.registry.gates import Gate
+from pipeline.retraining import record
+from pipeline.retraining.news import News
+from pipeline.retraining.week import Week, as_markdown, written
+
+BETTER = Outcome(champion=0.5, challenger=0.6, gain=0.1, low=0.02, high=0.18)
+WORSE = Outcome(champion=0.8, challenger=0.79, gain=-0.01, low=-0.03, high=0.01)
+
+
+def told(verdict: str = "promote") -> Promotion:
+    outcomes = {TARGET: {"top1": BETTER}, 'an <img src=x> | "odd" set': {"top1": WORSE}}
+    return Promotion(
+        verdict,  # type: ignore[arg-type]
+        "cliptune", "r" * 32, "2", "1", dry=False,
+        gates=[
+            Gate("gain", "+10", "above 0", True),
+            Gate("parts", "label = <b>|`", "none", verdict == "promote"),
+        ],
+        found=Duel(dict.fromkeys(outcomes, "top1"), outcomes, []),
+        drift=[
+            Moved("labels", 0.4, 0.2), Moved("rows", 0.5, None), Moved("words", None, 0.2, "no"),
+        ],
+    )  # fmt: skip
+
+
+def week(verdict: str = "promote") -> Week:
+    promotion = told(verdict)
+    return Week(
+        dry=False, verdict=verdict, why=promotion.reasons, date="2026-11-30",  # type: ignore[arg-type]
+        seconds={"pipeline": 61.26, "judging": 4.0}, news=News(1200, 30, 2, 1),
+        promotion=promotion, model="cliptune", serves="2" if verdict == "promote" else "1",
+    )  # fmt: skip
+
+
+def test_the_first_lines_say_who_serves_and_why() -> None:
+    page = as_markdown(week(), rejected={"image_truncated": 1200})
+    assert page.splitlines()[:3] == [
+        "# Retraining of 2026-11-30: promote",
+        "",
+        "**Version 2 of cliptune serves from now on, instead of version 1.** all gates passed",
+    ]
+    assert "| data | 1,200 pictures: 30 new, 2 gone, 1 with another caption or label |" in page
+    assert "| rows rejected | image_truncated 1,200 |" in page
+    assert "| all | 65.3 |" in page
+    held = as_markdown(week("hold"), rejected={})
+    assert held.splitlines()[2] == (
+        "**Version 1 of cliptune serves, as before.** parts: label = &lt;b>\\|&#96;, asked: none"
+    )
+
+
+def test_texts_of_the_data_are_shown_and_not_read() -> None:
+    page = as_markdown(week("hold"), rejected={})
+    assert "<b>" not in page
+    assert "<img" not in page
+    assert '| an &lt;img src=x> \\| "odd" set | Zero-shot accuracy | 80.0 % |' in page
+    chart = page.partition("```mermaid")[2].partition("```")[0]
+    names = '"test pictures, v1", "test pictures, v2", "an img src x …, v1", '
+    assert f'x-axis [{names}"an img src x …, v2"]' in chart
+    assert "bar [50.0, 60.0, 80.0, 79.0]" in chart
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[win](http://x) ![p](http://y)", "[win]&#40;http://x) ![p]&#40;http://y)"),
+        ("@everyone: fixes #12", "@\u200beveryone: fixes #\u200b12"),
+        ("a\\|b", "a&#92;\\|b"),
+    ],
+)
+def test_a_label_is_no_link_calls_nobody_and_closes_no_issue(text: str, shown: str) -> None:
+    found = week("hold")
+    assert found.promotion is not None
+    found.promotion.gates = [Gate(f"forgetting on {text}", text, "none", False)]
+    found.why = found.promotion.reasons
+    page = as_markdown(found, rejected={})
+    assert page.count(shown) == 4
+    assert text not in page
+
+
+def test_what_fails_after_a_promotion_does_not_deny_it() -> None:
+    failed = week()
+    failed.verdict, failed.why = "failed", "git push failed: protected"
+    assert as_markdown(failed, rejected={}).splitlines()[2] == (
+        "**Version 2 of cliptune serves from now on, instead of version 1.** "
+        "git push failed: protected"
+    )
+
+
+def test_drift_is_shown_with_its_threshold() -> None:
+    page = as_markdown(week(), rejected={})
+    assert "| labels | **0.40** | 0.2 |" in page
+    assert "| rows | 0.50 | any |" in page
+    assert "| words | not measured: no | 0.2 |" in page
+
+
+def test_nobody_serves_is_not_the_same_as_nobody_knows(tmp_path: Path) -> None:
+    failed = Week(dry=False, why="the server is away", model="cliptune")
+    assert (
+        as_markdown(failed, rejected={}).splitlines()[2].startswith("**Who serves is not known.**")
+    )
+    failed.serves = None
+    assert as_markdown(failed, rejected={}).splitlines()[2].startswith("**No model serves yet.**")
+    write_json(tmp_path / "metrics/validate.json", {"rejected": {"image_missing": 3}})
+    assert "| rows rejected | image_missing 3 |" in written(tmp_path, failed).read_text()
+    assert json.loads((tmp_path / ".cliptune/retrain/summary.json").read_text())["well"] is False
+
+
+@pytest.mark.parametrize("verdict", ["promote", "hold", "nothing new", "too little new"])
+def test_what_needs_nobody_ends_well(verdict: str) -> None:
+    assert Week(dry=False, verdict=verdict).well  # type: ignore[arg-type]
+
+
+def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> None:
+    tags = {
+        "promotion.at": "2026-11-30T04:00:00+0000", "promotion.verdict": "hold",
+        "promotion.why": 'gain, "noise"\nof it', "promotion.against": "1", "pipeline.run_id": "r",
+        "promotion.figures": json.dumps(told().figures),
+    }  # fmt: skip
+    for _ in range(2):
+        record.recorded(tmp_path, "2", tags)
+    record.recorded(tmp_path, "9", {"pipeline.run_id": "r"})  # champion by hand: never judged
+    record.recorded(tmp_path, "2", tags | {"promotion.at": "2026-12-07T04:00:00+0000"})
+    chart = "\n".join(record.chart(tmp_path))
+    assert 'x-axis ["v2, 11-30", "v2, 12-07"]' in chart
+    assert "bar [60.0, 60.0]\n    line [50.0, 50.0]" in chart
+    rows = pd.read_csv(tmp_path / "metrics/history.csv")
+    assert list(rows["date"].str[:10]) == ["2026-11-30", "2026-12-07"]
+    first = rows.iloc[0]
+    assert (first["verdict"], first["version"], first["against"]) == ("hold", 2, 1)
+    assert (first["metric"], first["gain"], first["low"], first["high"]) == (
+        "top1",
+        0.1,
+        0.02,
+        0.18,
+    )
+    assert (first["worst_general"], first["why"]) == (-0.01, 'gain, "noise"\nof it')
