@@ -43,6 +43,11 @@ def _unkept(source: str, graph: Graph) -> str | None:
 
 def has_remote(folders: Iterable[Path]) -> bool:
     """Whether the DVC settings in one of these `.dvc` folders name a remote by default."""
+    return bool(remote(folders))
+
+
+def remote(folders: Iterable[Path]) -> str:
+    """The default remote of these settings, its name and address; empty: there is none."""
     files = [folder / name for folder in folders for name in ("config", "config.local")]
     config = configparser.ConfigParser(interpolation=None, strict=False)
     for file in files:
@@ -50,7 +55,9 @@ def has_remote(folders: Iterable[Path]) -> bool:
             config.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue  # DVC itself will say so
-    return bool(config.get("core", "remote", fallback=""))
+    name = config.get("core", "remote", fallback="")
+    address = config.get(f"'remote \"{name}\"'", "url", fallback="")
+    return redact(f"{name} ({address})" if address else name)
 
 
 def tags(gaps: Iterable[str], *, remote: bool) -> dict[str, str]:

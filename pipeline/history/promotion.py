@@ -108,7 +108,8 @@ def tables(told: Promotion) -> list[str]:
             for g in told.gates
         ]
     if told.found is not None:
-        lines += ["", "| set | measure | champion | challenger | gain in points |",
+        former = "champion" if told.champion else "base model"
+        lines += ["", f"| set | measure | {former} | challenger | gain in points |",
                   "| --- | --- | --- | --- | --- |"]  # fmt: skip
         lines += [
             f"| {cell(name)} | {METRICS[metric]} | {percent(one.champion)} | "

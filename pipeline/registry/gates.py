@@ -73,7 +73,7 @@ def _luck(found: "Duel", params: PromoteParams) -> list[Gate]:
         return []
     shown = f"p = {found.luck:.2g}: {found.won:,} pictures better, {found.lost:,} worse"
     asked = f"p at most {found.level:.2g} (McNemar)"
-    return [Gate("enough test pictures", shown, asked, found.luck <= found.level)]
+    return [Gate("difference is not luck", shown, asked, found.luck <= found.level)]
 
 
 def _forgetting(found: "Duel", params: PromoteParams) -> list[Gate]:
@@ -123,7 +123,9 @@ def _data(
         # That there are more rows is no drift: they would hold every model, sooner or later.
         drifted = [name for name in validated["warned"] if name.startswith("drift.")]
         drifted = [name for name in drifted if name != "drift.rows"]
-        shown = ", ".join(drifted) or "none warned"
+        compared = validated["drift"]["status"] != "none"
+        unknown = "not measured: `cliptune accept` makes data the reference"
+        shown = ", ".join(drifted) or ("none warned" if compared else unknown)
         gates.append(Gate("drift from the accepted data", shown, "none warned", not drifted))
         if moved is not None:
             shown = ", ".join(moved) or "no figure above its threshold"

@@ -5,6 +5,7 @@ made elsewhere, and the folder is still that of before, it would undo what other
 """
 
 from collections.abc import Mapping
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ruamel.yaml import YAML
 from pipeline import paths
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import DataError
+from pipeline.registry import trees
 from pipeline.retraining.commands import dvc, git, required
 from pipeline.retraining.tree import watched
 
@@ -51,7 +53,7 @@ def digest(text: str) -> str:
 def _catch_up(root: Path, name: str, place: str, *, known: Mapping[str, str], base: str) -> None:
     """Bring a folder that nobody changed here to the version of the commit."""
     here = _content(root, name)
-    if here == base:
+    if here == base or _includes(root, place, base):
         return
     if here != known["base"]:
         raise DataError(
@@ -61,6 +63,20 @@ def _catch_up(root: Path, name: str, place: str, *, known: Mapping[str, str], ba
         )
     git(root, "checkout", "--quiet", "HEAD", "--", name)
     required(dvc(root, "pull", name), f"fetching what others added to {place}")
+
+
+def _includes(root: Path, place: str, base: str) -> bool:
+    """Whether the folder holds every file of the commit's version as it is, whatever else it holds.
+
+    That is so when somebody has brought the others' version and put what is new here beside it.
+    """
+    theirs = trees.cached(root, base, partly=True) if base.endswith(".dir") else None
+    return bool(theirs) and all(
+        (root / place / path).is_file()
+        and md5((root / place / path).read_bytes(), usedforsecurity=False).hexdigest()
+        == f"{cached.parent.name}{cached.name}"
+        for path, cached in (theirs or {}).items()
+    )
 
 
 def _content(root: Path, name: str) -> str:

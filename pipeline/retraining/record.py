@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.artifacts import write_text
-from pipeline.history.registry import AGAINST, AT, FIGURES, VERDICT, WHY
+from pipeline.history.registry import AGAINST, AT, FIGURES, ROLLED_BACK, VERDICT, WHY
 from pipeline.reporting.comparison import TARGET
 
 COLUMNS = (
@@ -40,9 +40,15 @@ def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
     """
     if VERDICT not in tags:
         return
+    _add(root, _row(version, tags))
+    if ROLLED_BACK in tags:
+        said = {"date": tags[ROLLED_BACK], "verdict": "rolled back", "version": version}
+        _add(root, dict.fromkeys(COLUMNS, "") | said)
+
+
+def _add(root: Path, row: Mapping[str, Any]) -> None:
     file = root / paths.RETRAINED
     known = file.read_text(encoding="utf-8") if file.is_file() else ""
-    row = _row(version, tags)
     rows = list(csv.DictReader(io.StringIO(known)))
     if any((one["version"], one["date"]) == (row["version"], row["date"]) for one in rows):
         return

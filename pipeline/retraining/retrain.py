@@ -6,6 +6,7 @@ dvc.lock and a line of metrics/history.csv. In this order a commit never names d
 else, and a death at any point is completed by the same command.
 """
 
+import html
 import os
 import sys
 from pathlib import Path
@@ -106,7 +107,8 @@ def _retrain(
     named = tree.touched(root) or (publish != "none" and tree.ahead(root))
     if remote and not week.dry and named:
         with week.step("data to the remote"):
-            required(dvc(root, "push", "--run-cache"), "pushing to DVC's remote")
+            where = lineage_gaps.remote([root / ".dvc"])
+            required(dvc(root, "push", "--run-cache"), f"pushing to DVC's remote {where}")
     if away:
         week.verdict = "not judged"
         week.why = f"{away}: the runs are kept here, and the next retraining judges the model"
@@ -248,5 +250,6 @@ def _end(root: Path, week: Week) -> None:
 
 def show(week: Week, file: Path) -> None:
     """Print the summary, and leave with the exit code that it means."""
-    sys.stdout.write(f"\n{file.read_text(encoding='utf-8')}\nthe summary: {file}\n")
+    page = html.unescape(file.read_text(encoding="utf-8"))  # a terminal draws no Markdown
+    sys.stdout.write(f"\n{page}\nthe summary: {file}\n")
     sys.exit(0 if week.well else 1)

@@ -15,6 +15,7 @@ from pipeline import paths
 from pipeline.errors import ConfigError, DataError
 from pipeline.lineage_secrets import redact
 from pipeline.retraining.commands import git
+from pipeline.tracking_store import first_line
 
 Publish = Literal["none", "commit", "pull-request"]
 
@@ -85,22 +86,24 @@ def changed(root: Path, imported: Sequence[str]) -> list[str]:
 
     Raises DataError where a source does not answer.
     """
-    from dvc.exceptions import DvcException  # noqa: PLC0415 - a second
-    from dvc.repo import Repo  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415 - a second
 
-    try:
-        with Repo(str(root)) as repo:
-            return [
-                name
-                for name in imported
-                if any(
-                    dependency.changed_checksum()
-                    for stage in repo.stage.collect(str(root / name))
-                    for dependency in stage.deps
-                )
-            ]
-    except (DvcException, OSError) as error:
-        raise DataError(f"looking for new data failed: {redact(str(error))}") from error
+    found = []
+    with Repo(str(root)) as repo:
+        for name in imported:
+            (stage,) = repo.stage.collect(str(root / name))
+            for dependency in stage.deps:
+                try:
+                    new = dependency.changed_checksum()
+                except Exception as error:  # each kind of store has errors of its own
+                    raise DataError(
+                        f"looking for new data failed: {name} comes from {dependency}, which says: "
+                        f"{redact(first_line(error))}. Look at that address and at the credentials "
+                        "(for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL)"
+                    ) from None
+                if new and name not in found:
+                    found.append(name)
+    return found
 
 
 def touched(root: Path) -> bool:

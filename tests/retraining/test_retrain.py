@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,6 +295,38 @@ def test_a_folder_that_was_changed_here_and_elsewhere_is_left_as_it_is(here: Pat
         folders.added(here)
     assert held(here) == 45
     assert git(here, "status", "--porcelain") == ""
+
+
+def test_the_way_out_of_that_leads_out(here: Path) -> None:
+    """As the message says: away with it, theirs, and what is new here beside it."""
+    folders.added(here)
+    elsewhere(here, range(60))
+    git(here, "pull", "--quiet")
+    (here / "data/mine/mine too.txt").write_text("new here")
+    with pytest.raises(DataError, match="Move data/mine away"):
+        folders.added(here)
+    (here / "data/mine").rename(here.parent / "away")
+    dvc(here, "pull", "data/mine.dvc")
+    (here / "data/mine/mine too.txt").write_text("new here")
+    folders.added(here)
+    assert held(here) == 60
+    assert git(here, "status", "--porcelain") == " M data/mine.dvc"
+    assert "nfiles: 2" in (here / "data/mine.dvc").read_text()
+
+
+def test_an_import_is_asked_and_named_where_its_source_is_away(here: Path) -> None:
+    source = here.parent / "inbox"
+    source.mkdir()
+    (source / "one.txt").write_text("1")
+    dvc(here, "import-url", str(source), "data/inbox")
+    assert tree.changed(here, ["data/inbox.dvc"]) == []
+    (source / "two.txt").write_text("2")
+    assert tree.changed(here, ["data/inbox.dvc"]) == ["data/inbox.dvc"]
+    shutil.rmtree(source)
+    with pytest.raises(
+        DataError, match=r"data/inbox\.dvc comes from .*inbox.*which says: .*Look at"
+    ):
+        tree.changed(here, ["data/inbox.dvc"])
 
 
 def test_what_was_added_here_and_merged_meanwhile_is_no_change_of_others(here: Path) -> None:

@@ -147,3 +147,17 @@ def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> No
         0.18,
     )
     assert (first["worst_general"], first["why"]) == (-0.01, 'gain, "noise"\nof it')
+
+
+def test_a_rollback_is_a_line_of_its_own(tmp_path: Path) -> None:
+    tags = {
+        "promotion.at": "2026-11-30T04:00:00+0000", "promotion.verdict": "promote",
+        "promotion.why": "", "pipeline.run_id": "r", "promotion.figures": "{}",
+        "champion.rolled_back": "2026-12-02T09:00:00+0000",
+    }  # fmt: skip
+    for _ in range(2):
+        record.recorded(tmp_path, "2", tags)
+    rows = pd.read_csv(tmp_path / "metrics/history.csv")
+    assert list(rows["verdict"]) == ["promote", "rolled back"]
+    assert list(rows["version"]) == [2, 2]
+    assert rows["date"][1].startswith("2026-12-02")
