@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from pipeline.data.pairs import read_pairs, read_rejected
 from pipeline.registry import bundle
 from pipeline.reporting.comparison import percent
+from tests.checkouts import edit, files_of
 
 ROOT = Path(__file__).parents[1]
 LOADS = re.compile(r"""(?:src|href|srcset)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import""")
@@ -69,28 +70,9 @@ def environment_of(folder: Path) -> dict[str, str]:
     return environment | {"PYTHONPATH": str(folder)}
 
 
-def edit(file: Path, changes: dict[str, Any]) -> None:
-    yaml = YAML()
-    content = yaml.load(file)
-    for key, value in changes.items():
-        *parents, last = key.split(".")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    yaml.dump(content, file)
-
-
 def checkout(folder: Path) -> Path:
     """The files that git tracks, or would, as a repository of its own."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file() and not name.endswith("dvc.lock"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    files_of(ROOT, folder)
     for file, changes in SMALL.items():
         edit(folder / file, changes)
     for command in (

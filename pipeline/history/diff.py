@@ -17,9 +17,8 @@ from typing import Any
 from pipeline import paths
 from pipeline.history.diff_data import data_section
 from pipeline.history.diff_metrics import metrics_section
-from pipeline.history.kept import SHOWN, Section, more
+from pipeline.history.kept import SHOWN, Section, graph_of, more
 from pipeline.history.report import environment_differences
-from pipeline.lineage_dvc import Graph, read_graph
 from pipeline.lineage_patch import path_of
 from pipeline.tracking_records import Record, read_record
 
@@ -46,7 +45,7 @@ def diff(root: Path, one: str, other: str) -> Difference:
         _, first = read_record(root, one, Path(folder, "one"))
         _, second = read_record(root, other, Path(folder, "other"))
         found = Difference((_called(first), _called(second)))
-        graphs = _graph(first), _graph(second)
+        graphs = graph_of(first), graph_of(second)
         for section, (lines, facts) in {
             "code": _code(root, first, second),
             "params": _params(first, second),
@@ -74,11 +73,6 @@ def as_text(found: Difference) -> str:
 
 def _called(record: Record) -> str:
     return f"{record.name} ({record.run_id[:8]})"
-
-
-def _graph(record: Record) -> Graph:
-    files = [file.relative_to(record.sources) for file in record.sources.rglob("dvc.yaml")]
-    return read_graph(record.sources, sorted(files))
 
 
 def _code(root: Path, one: Record, other: Record) -> Section:

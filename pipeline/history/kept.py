@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.errors import DataError
-from pipeline.lineage_dvc import Graph
+from pipeline.lineage_dvc import Graph, read_graph
 from pipeline.registry import trees
 from pipeline.tracking_records import Record
 
@@ -18,6 +18,12 @@ Section = tuple[list[str], Any]
 
 Files = dict[str, Path]
 """The files of an output by their names in it."""
+
+
+def graph_of(record: Record) -> Graph:
+    """The stages of a run, with the hashes that its dvc.lock records."""
+    files = [file.relative_to(record.sources) for file in record.sources.rglob("dvc.yaml")]
+    return read_graph(record.sources, sorted(files))
 
 
 def digest(graph: Graph, path: Path) -> str | None:

@@ -22,8 +22,7 @@ from pipeline.evaluation import prompts, sets
 from pipeline.evaluation.duel import Duel, duel, without
 from pipeline.evaluation.sets import TARGET, EvalSet
 from pipeline.history.drifted import Moved, fetched, moved
-from pipeline.history.kept import kept
-from pipeline.lineage_dvc import read_graph
+from pipeline.history.kept import graph_of, kept
 from pipeline.params import PromoteCommand
 from pipeline.registry import bundle
 from pipeline.registry.gates import Gate, judge
@@ -166,8 +165,7 @@ def _trained_on(root: Path, run: str) -> tuple[frozenset[str], str]:
     try:
         with TemporaryDirectory(dir=root / paths.WORK) as folder:
             _, record = read_record(root, run, Path(folder))
-            files = [file.relative_to(record.sources) for file in record.sources.rglob("dvc.yaml")]
-            clean = kept(root, record, read_graph(record.sources, files), paths.CLEAN)
+            clean = kept(root, record, graph_of(record), paths.CLEAN)
             if clean is None:
                 raise DataError(f"{paths.CLEAN} of it is in no cache and no remote")
             pairs = pd.read_parquet(clean["pairs.parquet"], columns=["image_id", "split"])

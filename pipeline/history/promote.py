@@ -99,28 +99,34 @@ def _last(root: Path) -> tuple[Connection, Any, str]:
 def _settled(registry: Registry, run: Any, params: PromoteParams, *, dry: bool) -> Promotion | None:
     champion = registry.by_alias(CHAMPION)
     known = registry.by_key(run.data.tags[KEY])
-    if known is None:
-        return None
-    told = Promotion(
-        "nothing new",
-        registry.name,
-        run.info.run_id,
-        number(known),
-        number(champion),
-        dry,
+    why = _known(known, champion, params) if known else ""
+    return _nothing_new(registry, run, known, champion, dry=dry, why=why) if why else None
+
+
+def _nothing_new(
+    registry: Registry,
+    run: Any,
+    known: "ModelVersion | None",
+    champion: "ModelVersion | None",
+    *,
+    dry: bool,
+    why: str = "",
+) -> Promotion:
+    """What is told as long as nothing was measured; `known`: the version of the run's model."""
+    return Promotion(
+        "nothing new", registry.name, run.info.run_id, number(known), number(champion), dry, why
     )
-    why = _known(known, champion, params)
-    if not why:
-        return None
-    told.why = why
-    return told
+
+
+def _serves(version: str | None) -> str:
+    return f"the model of the last run is the champion, version {version}"
 
 
 def _known(version: "ModelVersion", champion: "ModelVersion | None", params: PromoteParams) -> str:
     """Why a version need not be judged again; empty: it has to be."""
     tags, mine = version.tags, number(version)
     if mine == number(champion):
-        return f"the model of the last run is the champion, version {mine}"
+        return _serves(mine)
     if tags.get(ROLLED_BACK):
         return f"version {mine}, the model of the last run, was rolled back: {tags[ROLLED_BACK]}"
     same = tags.get(AGAINST) == (number(champion) or "") and tags.get(ASKED) == _asked(params)
@@ -146,16 +152,9 @@ def _judge(
         raise ModelError("what lies here is not all of the last run: a part was run since, with "
                          "other data or params. `dvc repro` completes it")  # fmt: skip
     champion, known = registry.by_alias(CHAMPION), registry.by_bundle(digest)
-    told = Promotion(
-        "nothing new",
-        registry.name,
-        run.info.run_id,
-        number(known),
-        number(champion),
-        dry,
-    )
+    told = _nothing_new(registry, run, known, champion, dry=dry)
     if told.champion is not None and told.challenger == told.champion:
-        told.why = f"the model of the last run is the champion, version {told.champion}"
+        told.why = _serves(told.champion)
         return told
     measured = measure(registry.connection, champion, root, params)
     told.found, told.gates = measured.found, measured.gates

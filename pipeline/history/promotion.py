@@ -1,6 +1,5 @@
 """What a promotion decided, for people and for programs."""
 
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.artifacts import write_json, write_text
 from pipeline.registry.gates import Gate, Verdict
+from pipeline.reporting import mermaid
 from pipeline.reporting.comparison import METRICS, TARGET, interval, percent, points
 
 if TYPE_CHECKING:  # which take torch with them, and that takes seconds
@@ -56,11 +56,6 @@ class Promotion:
             return self.why
         failed = [f"{g.name}: {g.found}, asked: {g.asked}" for g in self.gates if not g.passed]
         return "; ".join(failed) or "all gates passed"
-
-    @property
-    def serves(self) -> str | None:
-        """The version that is the champion after it; None: none is, or a dry run would say."""
-        return self.challenger if self.verdict == "promote" and not self.dry else self.champion
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -144,20 +139,14 @@ def chart(told: Promotion) -> list[str]:
     mains = {name: told.found.main(name) for name in list(told.found.outcomes)[:CHARTED]}
     measures = {METRICS[told.found.metric[name]] for name in mains}
     bars = {
-        f"{_plain(name)}, {side}": 100 * share
+        f"{_plain(name)}, {side}": share
         for name, one in mains.items()
         for side, share in zip(sides, (one.champion, one.challenger), strict=True)
     }
-    return [
-        "",
-        "```mermaid",
-        "xychart-beta",
-        '    title "Champion and challenger"',
-        f"    x-axis [{', '.join(json.dumps(name, ensure_ascii=False) for name in bars)}]",
-        f'    y-axis "{measures.pop() if len(measures) == 1 else "main figure"}, %" 0 --> 100',
-        f"    bar [{', '.join(f'{share:.1f}' for share in bars.values())}]",
-        "```",
-    ]
+    measure = measures.pop() if len(measures) == 1 else "main figure"
+    return mermaid.chart(
+        "Champion and challenger", list(bars), measure=f"{measure}, %", bars=list(bars.values())
+    )
 
 
 def _version(told: Promotion) -> str:

@@ -75,12 +75,14 @@ class Registry:
 
     def by_bundle(self, digest: str) -> "ModelVersion | None":
         """The version of a bundle; the newest where several were registered."""
-        found = [v for v in self.versions() if v.tags.get(BUNDLE) == digest]
-        return max(found, key=lambda version: int(version.version), default=None)
+        return self._newest(BUNDLE, digest)
 
     def by_key(self, key: str) -> "ModelVersion | None":
         """The newest version of a set of stage runs, which `pipeline.key` names."""
-        asked = f"name='{self.name}' and tags.`{KEY}` = '{key}'"
+        return self._newest(KEY, key)
+
+    def _newest(self, tag: str, value: str) -> "ModelVersion | None":
+        asked = f"name='{self.name}' and tags.`{tag}` = '{value}'"
         with _quiet():
             found = self._client.search_model_versions(asked, max_results=1000)
         newest = max((int(version.version) for version in found), default=None)

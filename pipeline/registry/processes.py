@@ -1,9 +1,14 @@
 """DVC and git as processes, as if by hand: not as a part of the execution this may be in."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
 
 
 def dvc(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,8 +26,22 @@ def environ() -> dict[str, str]:
     """Without what ties a process to an execution of DVC or to a run."""
     ours = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT", "GIT_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return kept | {"PATH": tools, "DVC_NO_ANALYTICS": "1"}
+    return kept | {"PATH": tools(), "DVC_NO_ANALYTICS": "1"}
+
+
+def tools() -> str:
+    """PATH with the folder of this Python first: stages call `python`, and mean this one."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def status(tree: Path, *targets: str) -> dict[str, Any]:
+    """What `dvc status` finds of a tree, by stage; raises DataError where it fails."""
+    done = dvc(tree, "status", "--json", *targets)
+    found = re.search(r"^\{.*\}\s*\Z", done.stdout, re.MULTILINE | re.DOTALL)
+    if done.returncode or found is None:
+        raise DataError(f"`dvc status` failed in {tree}: {said(done)}")
+    entries: dict[str, Any] = json.loads(found.group())
+    return entries
 
 
 def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ What a run keeps is its commit, a patch and its dvc.lock; the lock holds a hash 
 param and output. Data come from DVC's cache, else from its remote.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from pipeline.artifacts import read_json
 from pipeline.errors import DataError
 from pipeline.lineage_dvc import Graph, overlap, read_graph
 from pipeline.lineage_secrets import redact
-from pipeline.registry.processes import dvc, environ, git, said
+from pipeline.registry.processes import dvc, environ, git, said, status
 from pipeline.registry.reproduce import RECORD, hashes
 
 
@@ -151,15 +150,10 @@ def changes(tree: Tree) -> dict[str, list[str]]:
     Stages that had never run are none of it: what others needed of them would be missing there.
     """
     asked = ["--with-deps", *tree.stages] if tree.stages else []
-    done = dvc(tree.path, "status", "--json", *asked)
-    found = re.search(r"^\{.*\}\s*\Z", done.stdout, re.MULTILINE | re.DOTALL)
-    if done.returncode or found is None:
-        raise DataError(f"`dvc status` failed in the tree that was built again: {said(done)}")
-    status: dict[str, Any] = json.loads(found.group())
     never = {a for a, stage in read_graph(tree.path).stages.items() if not stage.out_digests}
     return {
         stage: sorted(_described(entries))
-        for stage, entries in status.items()
+        for stage, entries in status(tree.path, *asked).items()
         if stage not in never and stage.rpartition(":")[2] != RECORD
     }
 
@@ -183,8 +177,8 @@ def _apply(tree: Path, patch: bytes) -> None:
         command, cwd=tree, input=patch, capture_output=True, check=False, env=environ()
     )
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip()
-        raise DataError(f"the recorded patch does not apply to its commit: {said}")
+        told = done.stderr.decode("utf-8", "replace").strip()
+        raise DataError(f"the recorded patch does not apply to its commit: {told}")
 
 
 def _prepare(tree: Path, root: Path, *, patch: bytes, sources: Path, link: bool = False) -> bool:

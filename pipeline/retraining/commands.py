@@ -15,6 +15,7 @@ from types import FrameType
 from pipeline import paths
 from pipeline.errors import DataError
 from pipeline.lineage_secrets import redact
+from pipeline.registry.processes import tools
 
 KEPT = 60
 """Lines of a command's output that are looked through for what went wrong."""
@@ -94,8 +95,7 @@ def _refusal(lines: Sequence[str]) -> str:
 def _shown(command: Sequence[str], root: Path) -> Said:
     lines: deque[str] = deque(maxlen=KEPT)
     environ = {k: v for k, v in os.environ.items() if k not in ("DVC_ROOT", "DVC_STAGE")}
-    # Stages call `python`: this one, also where cron knows nothing of its folder.
-    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
+    environ["PATH"] = tools()  # cron knows nothing of this Python's folder
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         errors="replace", env=environ | {"PYTHONUNBUFFERED": "1"},

@@ -1,8 +1,6 @@
 """What is new in the data since the model that was trained last."""
 
-import json
 import posixpath
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from pipeline.errors import DataError
 from pipeline.history.diff_data import compare_pairs
 from pipeline.lineage_dvc import CODE_FOLDERS, overlap
 from pipeline.registry import trees
-from pipeline.registry.processes import dvc
+from pipeline.registry.processes import status
 from pipeline.retraining.commands import git
 
 PAIRS = "pairs.parquet"
@@ -69,27 +67,27 @@ def only_data(root: Path, pretrained: str) -> bool:
 
     `pretrained` is model.pretrained: a change of the base model is no news of the data.
     """
-    done = dvc(root, "status", "--json")
-    found = re.search(r"^\{.*\}\s*\Z", done.stdout, re.MULTILINE | re.DOTALL)
-    if done.returncode or found is None:
-        return False
     base = posixpath.normpath(f"{paths.HUB}/{pretrained}")
-    return not any(_is_code(name, base) for name in _differences(json.loads(found.group())))
+    try:
+        found = _differences(status(root))
+    except DataError:
+        return False
+    return not any(_is_code(name, base) for name in found)
 
 
-def _differences(status: Mapping[str, Any]) -> list[str]:
+def _differences(found: Mapping[str, Any]) -> list[str]:
     """The dependencies that changed; the word `command` where that did."""
-    found = []
+    names = []
     # `check` depends on the whole of params.yaml; each other stage on its own sections.
-    for entries in (entries for stage, entries in status.items() if stage != "check"):
+    for entries in (entries for stage, entries in found.items() if stage != "check"):
         for entry in entries:
             if isinstance(entry, str):
-                found.append("command")
+                names.append("command")
                 continue
             named = entry.get("changed deps", {}).items()
             # What is only not there, as in a fresh clone, has not changed.
-            found += [name for name, how in named if how != "deleted"]
-    return found
+            names += [name for name, how in named if how != "deleted"]
+    return names
 
 
 def _is_code(name: str, base: str) -> bool:

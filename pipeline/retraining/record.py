@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import paths
 from pipeline.artifacts import write_text
 from pipeline.history.registry import AGAINST, AT, FIGURES, ROLLED_BACK, VERDICT, WHY
+from pipeline.reporting import mermaid
 from pipeline.reporting.comparison import TARGET
 
 COLUMNS = (
@@ -47,10 +48,8 @@ def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
 
 
 def _add(root: Path, row: Mapping[str, Any]) -> None:
-    file = root / paths.RETRAINED
-    known = file.read_text(encoding="utf-8") if file.is_file() else ""
-    rows = list(csv.DictReader(io.StringIO(known)))
-    if any((one["version"], one["date"]) == (row["version"], row["date"]) for one in rows):
+    known = _text(root)
+    if any((one["version"], one["date"]) == (row["version"], row["date"]) for one in _rows(known)):
         return
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -59,34 +58,30 @@ def _add(root: Path, row: Mapping[str, Any]) -> None:
     elif not known.endswith("\n"):  # somebody's editor
         known += "\n"
     writer.writerow(row)
-    write_text(file, known + text.getvalue())
+    write_text(root / paths.RETRAINED, known + text.getvalue())
 
 
 def chart(root: Path) -> list[str]:
     """The last verdicts as a Mermaid chart; nothing where there are fewer than two."""
-    file = root / paths.RETRAINED
-    if not file.is_file():
-        return []
-    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
-    rows = [row for row in rows if row["challenger"]][-SHOWN:]
+    rows = [row for row in _rows(_text(root)) if row["challenger"]][-SHOWN:]
     if len(rows) < 2:
         return []
-    names = [f'"v{row["version"]}, {row["date"][5:10]}"' for row in rows]
-    sides = {
-        side: ", ".join(f"{100 * float(row[side]):.1f}" for row in rows)
-        for side in ("challenger", "champion")
-    }
-    return [
-        "",
-        "```mermaid",
-        "xychart-beta",
-        '    title "Challengers (bars) and their champions (line)"',
-        f"    x-axis [{', '.join(names)}]",
-        '    y-axis "%" 0 --> 100',
-        f"    bar [{sides['challenger']}]",
-        f"    line [{sides['champion']}]",
-        "```",
-    ]
+    return mermaid.chart(
+        "Challengers (bars) and their champions (line)",
+        [f"v{row['version']}, {row['date'][5:10]}" for row in rows],
+        measure="%",
+        bars=[float(row["challenger"]) for row in rows],
+        line=[float(row["champion"]) for row in rows],
+    )
+
+
+def _text(root: Path) -> str:
+    file = root / paths.RETRAINED
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def _row(version: str, tags: Mapping[str, str]) -> dict[str, Any]:

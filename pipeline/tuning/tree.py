@@ -24,6 +24,7 @@ from pipeline.artifacts import write_json
 from pipeline.errors import DataError
 from pipeline.lineage_dvc import dvc_files, overlap, read_graph
 from pipeline.registry import trees
+from pipeline.registry.processes import environ
 from pipeline.tracking_store import user_uri
 
 FILE_LIMIT = 10_000_000
@@ -136,9 +137,8 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, env=environ)
+    done = subprocess.run(command, capture_output=True, check=False, env=environ())
     if done.returncode:
         said = os.fsdecode(done.stderr or done.stdout).strip().splitlines()
         raise DataError(f"`git {arguments[0]}` failed: {said[-1] if said else 'it says nothing'}")
@@ -169,12 +169,9 @@ def _carry(root: Path, folder: Path, aside: Sequence[str]) -> None:
 
 
 def _environ(root: Path) -> dict[str, str]:
-    """The user's, without what ties it to another execution; runs go where they always do."""
-    others = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP", "GIT_", "MLFLOW_RUN_ID")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    own = {"PATH": tools, "DVC_NO_ANALYTICS": "1", "MLFLOW_TRACKING_URI": user_uri(root)}
-    return kept | own
+    """As if by hand; runs go where they always do."""
+    chosen = {key: os.environ[key] for key in os.environ if key.startswith("MLFLOW_EXPERIMENT")}
+    return environ() | chosen | {"MLFLOW_TRACKING_URI": user_uri(root)}
 
 
 def _running(root: Path) -> Path:

@@ -27,14 +27,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.checkouts import edit, files_of
 from tests.retraining.world import (
     DATA,
     ROOT,
     Ran,
     World,
-    edit,
     environ_without_user,
-    files_of,
     of_pictures,
     pictures,
 )

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
+from tests.checkouts import edit
 from tests.services import S3, Line
 from tests.tracking.toy_server import Server
 
@@ -97,39 +98,33 @@ class World:
 
     def aliases(self) -> list[str | None]:
         """Champion, challenger, previous."""
-        code = (
-            "import sys, json, warnings; warnings.simplefilter('ignore')\n"
-            "from mlflow import MlflowClient\n"
+        found: list[str | None] = self._asked(
             "from mlflow.exceptions import MlflowException\n"
-            "client, found = MlflowClient(sys.argv[1], sys.argv[1]), []\n"
+            "found = []\n"
             "for alias in ('champion', 'challenger', 'previous'):\n"
-            "    try: found.append(client.get_model_version_by_alias('cliptune', alias).version)\n"
-            "    except MlflowException: found.append(None)\n"
-            "print(json.dumps(found))"
+            "    try: version = client.get_model_version_by_alias('cliptune', alias).version\n"
+            "    except MlflowException: version = None\n"
+            "    found.append(version and str(version))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, self.server.uri],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [None if one is None else str(one) for one in json.loads(done.stdout)]
+        return found
 
     def versions(self) -> int:
         """How many versions are registered."""
-        code = (
-            "import sys, warnings; warnings.simplefilter('ignore')\n"
+        found: int = self._asked("found = len(client.search_model_versions(\"name='cliptune'\"))")
+        return found
+
+    def _asked(self, code: str) -> Any:
+        """What the server answers: `found` at the end of `code`, which has a `client`."""
+        client = (
+            "import sys, json, warnings; warnings.simplefilter('ignore')\n"
             "from mlflow import MlflowClient\n"
             "client = MlflowClient(sys.argv[1], sys.argv[1])\n"
-            "print(len(client.search_model_versions(\"name='cliptune'\")))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, self.server.uri],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(done.stdout)
+            [sys.executable, "-c", f"{client}{code}\nprint(json.dumps(found))", self.server.uri],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout)
 
     def put(self, name: str, rows: pd.DataFrame, *, spoil: str = "") -> None:
         """A Parquet file in the bucket: rows of image (bytes), caption, label."""
@@ -270,30 +265,6 @@ def environ_without_user(tools: Path) -> dict[str, str]:
         "GIT_COMMITTER_NAME": "Retraining",
         "GIT_COMMITTER_EMAIL": "retraining@example.org",
     }
-
-
-def edit(file: Path, changes: dict[str, Any]) -> None:
-    yaml = YAML()
-    content = yaml.load(file)
-    for key, value in changes.items():
-        *parents, last = key.split(".")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-    yaml.dump(content, file)
-
-
-def files_of(root: Path, folder: Path) -> None:
-    """The files that git tracks, or would, as a repository's first commit."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=root, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (root / name).is_file() and not name.endswith("dvc.lock"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, folder / name)
 
 
 def pictures(sample: Path) -> pd.DataFrame:

@@ -107,6 +107,14 @@ class Toy:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def begin(self) -> None:
+        """Make it a repository of git and DVC, with a first commit of all that is there."""
+        self.git("init", "-q", "-b", "main")
+        self.git("config", "user.email", "a@b")
+        self.git("config", "user.name", "a")
+        self.dvc("init", "-q")
+        self.commit()
+
     def commit(self) -> str:
         self.git("add", "-A")
         self.git("commit", "-qm", "x", "--allow-empty")
@@ -156,11 +164,7 @@ def make_toy(path: Path, tracking: str = "", experiment: str = "") -> Toy:
     (path / "params.yaml").write_text(PARAMS)
     (path / "dvc.yaml").write_text(GRAPH)
     (path / ".gitignore").write_text(IGNORED)
-    toy.git("init", "-q", "-b", "main")
-    toy.git("config", "user.email", "a@b")
-    toy.git("config", "user.name", "a")
-    toy.dvc("init", "-q")
-    toy.commit()
+    toy.begin()
     return toy
 
 

@@ -55,11 +55,7 @@ def make(path: Path, space: str, *, lr: str = "5.0e-4", runs: bool = False) -> T
     (path / "dvc.yaml").write_text(GRAPH.format(runs=marked) + (RECORD if runs else ""))
     ignored = "/models/\n/data/?*\n!/data/*.dvc\n"
     (path / ".gitignore").write_text(IGNORED + ignored)
-    toy.git("init", "-q", "-b", "main")
-    toy.git("config", "user.email", "a@b")
-    toy.git("config", "user.name", "a")
-    toy.dvc("init", "-q")
-    toy.commit()
+    toy.begin()
     return toy
 
 
