@@ -5,9 +5,12 @@ Every default stands in params.yaml and none here.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.sections import NotNegative, Positive, Section
+
+NAMELESS = "/:@'`\\"
+"""Characters that MLflow takes in no name, reads as a version or an alias, or can't search for."""
 
 
 class RetrainParams(Section):
@@ -19,7 +22,7 @@ class RetrainParams(Section):
 class PromoteParams(Section):
     """What a new model must show before it takes the champion's place; no stage reads it."""
 
-    model: Annotated[str, Field(min_length=1, pattern=r"^[^/:@]+$")]
+    model: Annotated[str, Field(min_length=1)]
     least_gain: float
     max_forgetting: NotNegative | None
     max_slice_loss: NotNegative | None
@@ -27,6 +30,17 @@ class PromoteParams(Section):
     despite_drift: bool
     max_megabytes: Annotated[float, Field(gt=0)] | None
     max_milliseconds: Annotated[float, Field(gt=0)] | None
+
+    @field_validator("model")
+    @classmethod
+    def _is_a_name(cls, model: str) -> str:
+        wrong = [c for c in dict.fromkeys(model) if c in NAMELESS or not c.isprintable()]
+        if wrong:
+            raise ValueError(
+                f"{model!r} is no name for MLflow's registry, where {' '.join(map(repr, wrong))} "
+                "can't be part of one: use letters, digits, spaces and . - _"
+            )
+        return model
 
 
 Choice = bool | int | float | str | None

@@ -51,6 +51,16 @@ def changed(folder: Path, *replacements: tuple[str, str]) -> Path:
         ("best_by: loss", "best_by: luck", "'loss' or 'retrieval'"),
         ("seed: 0", "seed: 0\nsead: 1", "unknown key `sead`: did you mean `seed`?"),
         ("seed: 0", "seed: [0", "not valid YAML"),
+        ("  model: cliptune", '  model: ""', "`promote.model` is ''"),
+        (
+            "  model: cliptune",
+            "  model: the shop's",
+            "`promote.model`: \"the shop's\" is no name for MLflow's registry, where \"'\" can't "
+            "be part of one: use letters, digits, spaces and . - _",
+        ),
+        ("  model: cliptune", "  model: a`b", "`promote.model`: 'a`b' is no name"),
+        ("  model: cliptune", "  model: shop/clip:1", "where '/' ':' can't be part"),
+        ("  model: cliptune", '  model: "a\\nb"', "where '\\n' can't be part"),
     ],
 )
 def test_a_mistake_is_named_with_its_key_and_remedy(
