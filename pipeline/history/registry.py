@@ -88,12 +88,6 @@ class Registry:
         newest = max((int(version.version) for version in found), default=None)
         return None if newest is None else self.version(str(newest))
 
-    def versions(self) -> "list[ModelVersion]":
-        """All versions with their tags."""
-        with _quiet():
-            listed = self._client.search_model_versions(f"name='{self.name}'", max_results=1000)
-            return [self._client.get_model_version(self.name, v.version) for v in listed]
-
     def version(self, number: str) -> "ModelVersion":
         """A version by its number."""
         with _quiet():
