@@ -78,11 +78,20 @@ def _name(process: psutil.Process) -> str:
     right in the middle of an execution moves psutil's wall-clock time.
     """
     try:
-        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
-        start = stat.rpartition(")")[2].split()[19]
+        start = state_and_start(process.pid)[1]
     except OSError:
         start = str(int(process.create_time()))
     return f"{socket.gethostname()}:{process.pid}:{start}"
+
+
+def state_and_start(pid: int) -> tuple[str, str]:
+    """The state of a process as one letter, and its start in ticks since the kernel's own.
+
+    Raises OSError where /proc shows no such process.
+    """
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], fields[19]
 
 
 @contextmanager

@@ -6,13 +6,13 @@ ends what it began: `previous` first, then `champion`.
 """
 
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pipeline.errors import TrackingError
+from pipeline.history import claims
 from pipeline.tracking_store import Connection, first_line
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ BEFORE = "champion.before"
 
 ROLLED_BACK = "champion.rolled_back"
 LOCK = "promotion.lock"
-STALE_S = 600.0
-"""A promotion takes seconds between its lock and its last alias; one this old has died."""
-
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow says of a model, a version or an alias that is not there, by whatever store."""
 
@@ -136,14 +133,15 @@ class Registry:
     def alone(self) -> Iterator[Callable[[], None]]:
         """One promotion at a time, on whatever machine: the last to claim goes on, others stop.
 
+        A claim whose process is gone stops nobody on the same machine, and elsewhere for a while.
         Raises TrackingError where another is at work. What is yielded asks again and raises it too,
         for right before the alias that counts: a claim may come late from a slow machine.
         """
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-        own = f"{uuid.uuid4().hex}:{time.time():.0f}"
+        own = claims.made()
         held = self._lock()
-        if held and time.time() - float(held.rpartition(":")[2]) < STALE_S:
+        if held and not claims.read(held).is_over():
             raise TrackingError(self._taken(held))
         try:
             self._client.set_registered_model_tag(self.name, LOCK, own)
@@ -173,11 +171,8 @@ class Registry:
         return found
 
     def _taken(self, held: str) -> str:
-        return (
-            f"another promotion of {self.name!r} is under way (since "
-            f"{time.strftime('%H:%M:%S', time.localtime(float(held.rpartition(':')[2] or 0)))}): "
-            "look what it did, then run this again"
-        )
+        what = f"is under way ({claims.read(held)})" if held else "came between"
+        return f"another promotion of {self.name!r} {what}: look what it did, then run this again"
 
 
 @contextmanager
