@@ -22,6 +22,7 @@ def add_to(commands: Any) -> None:
     add.add_argument("--dry-run", action="store_true", help="leave the registry as it is")
     add.set_defaults(command=_promote)
     add = commands.add_parser("rollback", help="make the champion before this one champion again")
+    add.add_argument("--why", metavar="TEXT", default="", help="kept with the version that goes")
     add.set_defaults(command=_rollback)
     _add_retrain(commands)
     add = commands.add_parser("sync", help="send what was kept while MLflow's server was away")
@@ -97,13 +98,13 @@ def _promote(chosen: argparse.Namespace) -> None:
     print(f"{as_markdown(told)}\nthe report: {file}")
 
 
-def _rollback(_: argparse.Namespace) -> None:
+def _rollback(chosen: argparse.Namespace) -> None:
     from pipeline.history.rollback import rollback
     from pipeline.params import PromoteCommand, load
     from pipeline.tracking_store import main_tree
 
     name = load(PromoteCommand).promote.model
-    old, new = rollback(main_tree(), name)
+    old, new = rollback(main_tree(), name, why=chosen.why)
     print(f"{name}: version {new} is the champion again, and version {old} is not")
 
 

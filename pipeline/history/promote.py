@@ -25,12 +25,13 @@ from pipeline.history.registry import (
     CHAMPION,
     FIGURES,
     KEY,
-    ROLLED_BACK,
+    LONGEST,
     VERDICT,
     WHY,
     Registry,
     answering,
     number,
+    rolled_back,
 )
 from pipeline.lineage_dvc import read_graph
 from pipeline.params import PromoteCommand, PromoteParams
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 
 LOCK = "dvc.lock.sha256"
 """The tag with the hash of all results of a run."""
-
-LONGEST = 4000
-"""Characters of a tag's text."""
 
 
 def promote(root: Path, params: PromoteCommand, *, dry: bool) -> tuple[Promotion, Path]:
@@ -127,8 +125,8 @@ def _known(version: "ModelVersion", champion: "ModelVersion | None", params: Pro
     tags, mine = version.tags, number(version)
     if mine == number(champion):
         return _serves(mine)
-    if tags.get(ROLLED_BACK):
-        return f"version {mine}, the model of the last run, was rolled back: {tags[ROLLED_BACK]}"
+    if gone := rolled_back(version):
+        return f"version {mine}, the model of the last run, was rolled back: {gone}"
     same = tags.get(AGAINST) == (number(champion) or "") and tags.get(ASKED) == _asked(params)
     if tags.get(VERDICT) == "hold" and same:
         return f"version {mine}, the model of the last run, was held on {tags[AT]}: {tags[WHY]}"
@@ -159,9 +157,8 @@ def _judge(
     measured = measure(registry.connection, champion, root, params)
     told.found, told.gates = measured.found, measured.gates
     told.drift, told.notes = measured.drift, measured.notes
-    rolled_back = known.tags.get(ROLLED_BACK) if known else None
-    if rolled_back:
-        told.gates.append(Gate("not rolled back", f"it was, {rolled_back}", "never", False))
+    if gone := rolled_back(known):
+        told.gates.append(Gate("not rolled back", f"it was, {gone}", "never", False))
     told.verdict = verdict(told.gates)
     if not dry:
         _carry_out(registry, told, params.promote, runs=runs, digest=digest)

@@ -37,7 +37,12 @@ FIGURES = "promotion.figures"
 BEFORE = "champion.before"
 """The tag of a version with the one that was champion before it; empty: there was none."""
 
-ROLLED_BACK = "champion.rolled_back"
+ROLLED_BACK, ROLLED_BACK_WHY = "champion.rolled_back", "champion.rolled_back_why"
+"""Tags of a version that had to go: when, and what a person said of it (empty: nothing)."""
+
+LONGEST = 4000
+"""Characters of a tag's text."""
+
 LOCK = "promotion.lock"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow says of a model, a version or an alias that is not there, by whatever store."""
@@ -188,6 +193,13 @@ def answering(connection: Connection) -> Iterator[None]:
             f"MLflow at {connection.public_uri} did not do what was asked ({first_line(error)}): "
             "run the same again, it completes what was begun"
         ) from error
+
+
+def rolled_back(version: "ModelVersion | None") -> str:
+    """When a version was rolled back, and why; empty: it was not."""
+    tags = version.tags if version else {}
+    when, why = tags.get(ROLLED_BACK, ""), tags.get(ROLLED_BACK_WHY, "")
+    return f"{when} ({why})" if when and why else when
 
 
 def number(version: "ModelVersion | None") -> str | None:

@@ -8,29 +8,39 @@ from pipeline.errors import TrackingError
 from pipeline.history.registry import (
     BEFORE,
     CHAMPION,
+    LONGEST,
     PREVIOUS,
     ROLLED_BACK,
+    ROLLED_BACK_WHY,
     Registry,
     answering,
     number,
 )
+from pipeline.lineage_secrets import redact
 from pipeline.tracking_store import reach
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 
-def rollback(root: Path, name: str) -> tuple[str, str]:
+def rollback(root: Path, name: str, *, why: str = "") -> tuple[str, str]:
     """Give the alias `champion` back to the version before it; the two versions, old and new.
 
-    The version that goes is not promoted again. Raises TrackingError where there is none before.
+    The version that goes is not promoted again, and keeps `why` in a line. Raises TrackingError
+    where there is none before.
     """
     connection, _ = reach(root, lambda _: None)
     with answering(connection):
-        return _roll_back(Registry(connection, name))
+        return _roll_back(Registry(connection, name), in_a_line(why))
 
 
-def _roll_back(registry: Registry) -> tuple[str, str]:
+def in_a_line(text: str) -> str:
+    """What a person wrote as a tag holds it: without credentials and what steers a terminal."""
+    plain = "".join(c if c.isprintable() else " " for c in redact(text))
+    return " ".join(plain.split())[:LONGEST]
+
+
+def _roll_back(registry: Registry, why: str) -> tuple[str, str]:
     name = registry.name
     champion = registry.by_alias(CHAMPION)
     old = number(champion)
@@ -42,7 +52,8 @@ def _roll_back(registry: Registry) -> tuple[str, str]:
                             "there is none before it to go back to")  # fmt: skip
     earlier = number(_before(registry, before))
     with registry.alone() as still:
-        registry.tag(old, {ROLLED_BACK: time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        registry.tag(old, {ROLLED_BACK_WHY: why, ROLLED_BACK: when})
         if earlier:
             registry.alias(PREVIOUS, earlier)
         else:

@@ -9,7 +9,15 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.artifacts import write_text
-from pipeline.history.registry import AGAINST, AT, FIGURES, ROLLED_BACK, VERDICT, WHY
+from pipeline.history.registry import (
+    AGAINST,
+    AT,
+    FIGURES,
+    ROLLED_BACK,
+    ROLLED_BACK_WHY,
+    VERDICT,
+    WHY,
+)
 from pipeline.reporting import mermaid
 from pipeline.reporting.comparison import TARGET
 
@@ -44,6 +52,7 @@ def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
     _add(root, _row(version, tags))
     if ROLLED_BACK in tags:
         said = {"date": tags[ROLLED_BACK], "verdict": "rolled back", "version": version}
+        said["why"] = tags.get(ROLLED_BACK_WHY, "")
         _add(root, dict.fromkeys(COLUMNS, "") | said)
 
 

@@ -18,8 +18,15 @@ from pipeline.data.pairs import PAIR, PAIRS_FILE, write_table
 from pipeline.errors import ModelError, TrackingError
 from pipeline.history import measuring
 from pipeline.history import promote as promoting
-from pipeline.history.promotion import Promotion
-from pipeline.history.registry import CHALLENGER, CHAMPION, PREVIOUS, ROLLED_BACK, Registry
+from pipeline.history.promotion import Promotion, as_markdown
+from pipeline.history.registry import (
+    CHALLENGER,
+    CHAMPION,
+    LONGEST,
+    PREVIOUS,
+    ROLLED_BACK,
+    Registry,
+)
 from pipeline.history.rollback import rollback
 from pipeline.lineage_dvc import read_graph
 from pipeline.params import PromoteCommand, load
@@ -187,6 +194,25 @@ def test_a_challenger_is_held_or_takes_the_place_and_is_rolled_back(tree: Tree) 
     assert tree.aliases() == ["1", "2", None]
     with pytest.raises(TrackingError, match="version 1 of 'cliptune' is the first champion"):
         rollback(Path.cwd(), "cliptune")
+
+
+def test_the_reason_of_a_rollback_stays_with_the_version(tree: Tree) -> None:
+    for seed in (1, 2):
+        tree.run(seed)
+        tree.promote(ANY)
+    why = "mixes up shoes\n | `@team` \x1b[31m[boots](http://me:hunter2@x) " + "x" * 5000
+    cli.main(["rollback", "--why", why])
+    kept = tree.registry.version("2").tags["champion.rolled_back_why"]
+    assert kept.startswith("mixes up shoes | `@team` [31m[boots](http://x) xxx")
+    assert len(kept) == LONGEST
+    told = tree.promote(ANY)
+    assert told.why.endswith(f" ({kept})")
+    page = as_markdown(told)
+    assert " (mixes up shoes \\| &#96;@\u200bteam&#96; [31m[boots]&#40;http://x) xxx" in page
+    tree.run(2, key="of another run")
+    told = tree.promote(ANY)
+    assert told.gates[-1].found.endswith(f" ({kept})")
+    assert kept not in as_markdown(told)
 
 
 def test_a_rollback_that_died_goes_back_no_further(

@@ -161,3 +161,7 @@ def test_a_rollback_is_a_line_of_its_own(tmp_path: Path) -> None:
     assert list(rows["verdict"]) == ["promote", "rolled back"]
     assert list(rows["version"]) == [2, 2]
     assert rows["date"][1].startswith("2026-12-02")
+    assert pd.isna(rows["why"][1])
+    again = {"champion.rolled_back": "2026-12-03T09", "champion.rolled_back_why": "mixes up, say"}
+    record.recorded(tmp_path, "2", tags | again)
+    assert list(pd.read_csv(tmp_path / "metrics/history.csv")["why"])[2] == "mixes up, say"
