@@ -51,7 +51,7 @@ def table(sweep: Sweep) -> str:
     )
     head = f"study {sweep.name}, on the validation split ({better} is better)"
     end = (
-        "The params as they stand are the best: there is nothing to apply."
+        _nothing_better(sweep)
         if sweep.experiment is None
         else f"The best, evaluated, is the experiment {sweep.experiment}:\n"
         f"  dvc exp apply {sweep.experiment}{_finals(*sweep.choices)}"
@@ -59,16 +59,31 @@ def table(sweep: Sweep) -> str:
     return f"{head}\n\n{lines}\n\n{end}"
 
 
+def _nothing_better(sweep: Sweep) -> str:
+    """By how much, so that nobody has to look for two lines in the table."""
+    others = [t for t in _ranked(sweep) if t.value is not None and t.number != sweep.best.number]
+    second = "none of the others gave a value" if len(sweep.trials) > 1 else "it is the only one"
+    if others:
+        second = f"the best other one is trial {others[0].number}, {others[0].value:.4f}"
+    return (
+        "The params as they stand are the best: no trial was better than "
+        f"trial {sweep.best.number}, {sweep.metric} {sweep.best.value:.4f}; {second}.\n"
+        "So there is nothing to apply."
+    )
+
+
 def _finals(best: Choice | None, here: Choice | None) -> str:
     """What models/final is worth, for which the best may have had to give up what it gained."""
     if not best:
         return ""
-    shown = f"{best['validation']:.4f}"
+    shown, so = f"{best['validation']:.4f}", ""
     if here and here["metric"] == best["metric"]:
         shown += f", and {here['validation']:.4f} that of this work tree"
+        if best["validation"] <= here["validation"]:
+            so = " So the model to use is no better than the one here."
     return (
         f"\nIts models/final, which forgets no more than evaluate.max_forgetting, has {shown} "
-        f"({best['metric']}, validation split)."
+        f"({best['metric']}, validation split).{so}"
     )
 
 
