@@ -104,7 +104,8 @@ def _slices(rows: Sequence[Mapping[str, Any]], params: PromoteParams) -> Gate:
     )
     if worst is None:
         return Gate("parts of the test pictures", "no loss shown in any", asked, True)
-    shown = f"{worst['by']} = {worst['value']}: {points(worst['gain'])} points"
+    span = interval(worst["low"], worst["high"])
+    shown = f"{worst['by']} = {worst['value']}: {points(worst['gain'])} {span} points"
     limit = params.max_slice_loss
     return Gate(
         "parts of the test pictures", shown, asked, limit is None or -worst["gain"] <= limit / 100

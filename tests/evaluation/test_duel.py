@@ -36,7 +36,8 @@ def found(target: Outcome, general: Outcome | None = None, rows: Any = ()) -> Du
 
 
 def row(by: str, value: str, gain: float, shown: str | None) -> dict[str, Any]:
-    return {"by": by, "value": value, "gain": gain, "shown": shown}
+    span = {"low": gain - 0.03, "high": gain + 0.03}
+    return {"by": by, "value": value, "gain": gain, **span, "shown": shown}
 
 
 def judged(
@@ -89,6 +90,17 @@ def test_a_part_that_loses_holds_only_where_the_loss_is_shown(defaults: Params) 
     assert judged(defaults, found(BETTER, rows=[chance, shown])) == ["parts of the test pictures"]
     assert judged(defaults, found(BETTER, rows=[shown]), max_slice_loss=11.0) == []
     assert judged(defaults, found(BETTER, rows=[shown]), max_slice_loss=None) == []
+
+
+def test_what_is_lost_is_told_with_its_interval(defaults: Params) -> None:
+    """Judged by the figure itself: who reads why a model is held sees how sure it is."""
+    lost = found(BETTER, FORGOT, rows=[row("label", "dog", -0.11, "loss")])
+    gates = judge(
+        lost, defaults.promote, validated=VALIDATED, moved=None, megabytes=1.0, milliseconds=1.0
+    )
+    told = {gate.name.partition(":")[0]: gate.found for gate in gates}
+    assert told["forgetting on photos"] == "−5.0 [−8.0, −2.0] points"
+    assert told["parts of the test pictures"] == "label = dog: −11.0 [−14.0, −8.0] points"
 
 
 def test_warnings_drift_size_and_latency_hold_where_asked(defaults: Params) -> None:
