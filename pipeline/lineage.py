@@ -21,7 +21,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import IO, Any, cast
 
-from pipeline import lineage_patch
+from pipeline import lineage_patch, lineage_secrets
 
 PATCH_LIMIT = 5_000_000
 """Bytes of a patch that is still stored with a run."""
@@ -98,6 +98,26 @@ def read_code(*, outputs: Iterable[str], data: Iterable[str], patched: bool = Tr
         left_out="; ".join(notes) or None,
         secrets=tuple(secrets),
     )
+
+
+def unpublished() -> bytes | None:
+    """The commits of HEAD that no remote was seen to have, as `git bundle` packs them.
+
+    They may never get there: a retraining takes back what it could not publish. None where there
+    are none, where no remote is known, and where they are no text, large, or hold a credential.
+    """
+    alone = ["HEAD", "--not", "--remotes"]
+    size = _text(_git("rev-list", "--objects", "--disk-usage", *alone)) or "0"
+    known = _text(_git("for-each-ref", "--count=1", "refs/remotes"))
+    if known is None or not 0 < int(size) <= FILE_LIMIT:
+        return None
+    plain = ["--no-ext-diff", "--no-textconv", "--no-color", "-c"]
+    said = _git("log", "--patch", *plain, *alone)
+    if not said or re.search(rb"(?m)^Binary files ", said):
+        return None
+    if lineage_secrets.kinds(said.decode("utf-8", "replace")):
+        return None
+    return _git("bundle", "create", "--quiet", "-", *alone)
 
 
 def listed(names: list[str]) -> str:

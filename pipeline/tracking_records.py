@@ -55,6 +55,12 @@ class Record:
         """Empty where there was no git repository."""
         return self.tags.get("mlflow.source.git.commit", "")
 
+    @property
+    def commits(self) -> Path | None:
+        """A bundle of git's with what no remote had of the commit; None: there is none."""
+        file = self.sources / "unpublished.bundle"
+        return file if file.is_file() else None
+
 
 def read_record(root: Path, name: str, folder: Path) -> tuple[Connection, Record]:
     """The record of the run called `name`; its sources are copied below `folder`.

@@ -1,6 +1,7 @@
 """The runs that a stage belongs to: what they say of their origin, and the pipeline's run.
 
-CLIPTUNE_PATCH    off: what the work tree holds beyond its commit is not stored with a run
+CLIPTUNE_PATCH    off: what the work tree holds beyond its commit, and commits beyond the remote's,
+                  are not stored with a run
 """
 
 import getpass
@@ -107,9 +108,8 @@ class Origin:
 def read_origin(session: Session) -> Origin:
     """Look at the work tree, DVC's files and the installed packages."""
     graph = lineage_dvc.read_graph()
-    patched = os.environ.get("CLIPTUNE_PATCH", "").lower() not in {"off", "no", "false", "0"}
     code = lineage.read_code(
-        outputs=[*graph.outs, paths.RETRAINED.as_posix()], data=graph.sources, patched=patched
+        outputs=[*graph.outs, paths.RETRAINED.as_posix()], data=graph.sources, patched=_patched()
     )
     code = _without(code, [f"{file} ({why})" for file in _copied() if (why := _secret_in(file))])
     return Origin(
@@ -120,6 +120,10 @@ def read_origin(session: Session) -> Origin:
         gaps=tuple(lineage_gaps.found(code, graph)),
         remote=lineage_gaps.has_remote(lineage_gaps.dvc_folders()),
     )
+
+
+def _patched() -> bool:
+    return os.environ.get("CLIPTUNE_PATCH", "").lower() not in {"off", "no", "false", "0"}
 
 
 def _copied() -> list[Path]:
@@ -241,7 +245,7 @@ def upstream(connection: Connection, origin: Origin, stage: str) -> dict[str, di
 
 
 def write_sources(folder: Path, origin: Origin) -> None:
-    """What it takes to rebuild the work tree: patch, params, the graph, the environment.
+    """What it takes to rebuild the work tree: commits, patch, params, the graph, the environment.
 
     Files that are not there, for they hold a credential, are told on stderr.
     """
@@ -251,6 +255,8 @@ def write_sources(folder: Path, origin: Origin) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if origin.code.patch:
         (folder / "uncommitted.patch").write_bytes(origin.code.patch)
+    if _patched() and (commits := lineage.unpublished()):
+        (folder / "unpublished.bundle").write_bytes(commits)
     for file in [paths.PARAMS, *lineage_dvc.dvc_files()]:
         copy_file(file, folder)
     write_json(folder / "environment.json", origin.environment)

@@ -41,7 +41,7 @@ def kept(root: Path, record: Record, graph: Graph, path: Path) -> Files | None:
     if found is None:
         folder = root / paths.WORK / "reproduce" / f"{record.run_id[:12]}-fetch"
         try:
-            with trees.worktree(root, record.commit, folder) as tree:
+            with trees.worktree(root, record.commit, folder, commits=record.commits) as tree:
                 trees.fetch(
                     tree, root, patch=record.patch, sources=record.sources, path=path.as_posix()
                 )

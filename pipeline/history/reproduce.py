@@ -50,7 +50,8 @@ def reproduce(
         report = _begun(record, rerun=rerun, tolerance=tolerance)
         folder = work / record.run_id[:12]
         _check_record(record)
-        with trees.worktree(root, record.commit, folder, keep=keep) as tree:
+        tree_of = trees.worktree(root, record.commit, folder, keep=keep, commits=record.commits)
+        with tree_of as tree:
             _say(f"commit {record.commit[:10]} is checked out in {folder}")
             _examine(report, record, tree, root)
     file = root / paths.WORK / "reproduced" / f"{record.asked}.md"

@@ -44,14 +44,19 @@ class Tree:
 
 
 @contextmanager
-def worktree(root: Path, commit: str, folder: Path, *, keep: bool = False) -> Iterator[Path]:
+def worktree(
+    root: Path, commit: str, folder: Path, *, keep: bool = False, commits: Path | None = None
+) -> Iterator[Path]:
     """The tree of `commit` of the repository at `root` in `folder`, deleted afterwards.
 
-    Raises DataError where the repository does not hold the commit, nor its origin.
+    Raises DataError where the repository does not hold the commit, nor its origin, nor the bundle
+    `commits` beyond what they hold.
     """
     remove_worktree(root, folder)
-    if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        git(root, "fetch", "--quiet", "origin", commit)
+    places = [("origin", commit), *([("--no-tags", str(commits), "HEAD")] if commits else [])]
+    for place in places:
+        if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+            git(root, "fetch", "--quiet", *place)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Hooks, such as those of `dvc install`, would work on a tree that has no data yet.
     made = git(

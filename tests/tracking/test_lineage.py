@@ -222,3 +222,48 @@ def test_overlap() -> None:
     assert overlap("data/raw", "data")
     assert overlap("data", "data/raw")
     assert not overlap("data", "database")
+
+
+@pytest.fixture
+def published(repo: Toy, tmp_path: Path) -> Toy:
+    """The repository, of which a remote has all."""
+    repo.git("init", "-q", "--bare", str(tmp_path / "origin.git"))
+    repo.git("remote", "add", "origin", str(tmp_path / "origin.git"))
+    assert lineage.unpublished() is None  # nobody has asked the remote what it has
+    repo.git("push", "-q", "origin", "main")
+    return repo
+
+
+def test_commits_that_no_remote_has_are_packed(published: Toy, tmp_path: Path) -> None:
+    assert lineage.unpublished() is None
+    Path("code.py").write_text("print(2)\n")
+    commit = published.commit()
+    packed = lineage.unpublished()
+    assert packed is not None
+    (tmp_path / "bundle").write_bytes(packed)
+    other = Toy(tmp_path / "other")
+    published.git("clone", "-q", str(tmp_path / "origin.git"), str(other.path), "-b", "main")
+    other.git("fetch", "-q", str(tmp_path / "bundle"), "HEAD")
+    assert other.git("show", f"{commit}:code.py") == "print(2)"
+    published.git("push", "-q", "origin", "main")
+    assert lineage.unpublished() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("binary", b"\0\1", "x"),
+        ("large", os.urandom(1_200_000).hex().encode(), "x"),
+        ("key.py", b'key = "AKIA' + b'QYLPMN5HHHFPZAM2"', "x"),
+        ("code.py", b"print(2)", "with AKIA" + "QYLPMN5HHHFPZAM2"),
+    ],
+)
+def test_commits_that_are_not_for_others_are_not(
+    published: Toy, name: str, content: bytes, message: str
+) -> None:
+    Path(name).write_bytes(content)
+    published.git("add", "-A")
+    published.git("commit", "-qm", message)
+    Path(name).unlink()
+    published.git("commit", "-qam", "gone again")
+    assert lineage.unpublished() is None

@@ -396,6 +396,31 @@ def test_a_second_clone_takes_data_from_the_remote(tmp_path: Path) -> None:
     assert "out/model.txt is in no cache and no remote" in done.stdout
 
 
+def test_a_commit_that_was_never_published_comes_with_its_run(tmp_path: Path) -> None:
+    """As of a retraining that trained and could not push: its commit is taken back."""
+    toy, origin = make_toy(tmp_path / "toy"), tmp_path / "origin.git"
+    toy.dvc("remote", "add", "-d", "store", "../store")
+    toy.commit()
+    toy.git("init", "-q", "--bare", "-b", "main", str(origin))
+    toy.git("remote", "add", "origin", str(origin))
+    toy.git("push", "-q", "origin", "main")
+    (toy.path / "data/raw/rows.txt").write_text("row 1\nrow 4\n")
+    commit = toy.commit()
+    toy.dvc("repro")
+    toy.dvc("push")
+    run = newest(toy)
+    assert run.data.tags["mlflow.source.git.commit"] == commit
+    assert run.data.tags["reproducible"] == "yes"
+    toy.git("clone", "-q", str(origin), str(tmp_path / "second"))
+    second = Toy(tmp_path / "second")
+    uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{toy.path}/mlflow.db"}
+    done = second.run("cliptune", "reproduce", run.info.run_id, **uri)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": identical" in done.stdout
+    assert second.git("status", "--porcelain") == ""
+    assert second.git("branch", "--all", "--contains", commit) == ""
+
+
 def test_a_commit_that_is_nowhere_is_told(history: History, tmp_path: Path) -> None:
     other = make_toy(tmp_path / "other")
     uri = {"MLFLOW_TRACKING_URI": f"sqlite:///{history.toy.path}/mlflow.db"}
