@@ -9,6 +9,8 @@ from toy_tree import GRAPH, Toy
 
 from pipeline import lineage
 from pipeline.lineage_dvc import overlap, read_graph
+from pipeline.tracking_runs import read_origin, write_sources
+from pipeline.tracking_session import Session
 
 
 @pytest.fixture
@@ -247,6 +249,17 @@ def test_commits_that_no_remote_has_are_packed(published: Toy, tmp_path: Path) -
     assert other.git("show", f"{commit}:code.py") == "print(2)"
     published.git("push", "-q", "origin", "main")
     assert lineage.unpublished() is None
+
+
+@pytest.mark.parametrize(("patch", "kept"), [("", True), ("off", False)])
+def test_they_go_with_a_run_unless_patches_do_not(
+    published: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patch: str, kept: bool
+) -> None:
+    Path("dvc.yaml").write_text(GRAPH)
+    published.commit()
+    monkeypatch.setenv("CLIPTUNE_PATCH", patch)
+    write_sources(tmp_path / "source", read_origin(Session("s", None)))
+    assert (tmp_path / "source/unpublished.bundle").is_file() == kept
 
 
 @pytest.mark.parametrize(
