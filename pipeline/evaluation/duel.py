@@ -106,8 +106,13 @@ def duel(
 
 
 def without(data: EvalSet, images: Collection[str]) -> tuple[EvalSet, int]:
-    """A set less these images, and how many it had of them; DataError where none would be left."""
-    held = data.pairs["image_id"].isin(list(images))
+    """A set less these images and near-duplicates of theirs, and how many that were.
+
+    Raises DataError where none would be left.
+    """
+    pairs = data.pairs
+    held = pairs["image_id"].isin(list(images))
+    held |= pairs["image_group"].isin(pairs.loc[held, "image_group"].dropna())
     if not held.any():
         return data, 0
     if held.all():
@@ -115,8 +120,8 @@ def without(data: EvalSet, images: Collection[str]) -> tuple[EvalSet, int]:
             "the champion was trained on every test picture of now: nothing is left to compare it "
             "on; keep the seed and clean.split, or your own split, as they were"
         )
-    pairs = data.pairs[~held].reset_index(drop=True)
-    return replace(data, pairs=pairs), int(data.pairs.loc[held, "image_id"].nunique())
+    rest = replace(data, pairs=pairs[~held].reset_index(drop=True))
+    return rest, int(pairs.loc[held, "image_id"].nunique())
 
 
 def side_by_side(one: Scored, other: Scored, data: EvalSet) -> pd.DataFrame:

@@ -76,7 +76,8 @@ def measure(
         notes = [note] if note else []
         if left_out:
             notes.append(
-                f"{left_out:,} of the test pictures are left out: the champion was trained on them"
+                f"{left_out:,} of the test pictures are left out: the champion was trained on "
+                "them, or on near-duplicates of theirs"
             )
         if run:
             drift = moved(fetched(connection, run), params.limits.drift, params.embed.drift)

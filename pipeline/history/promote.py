@@ -8,7 +8,7 @@ against the same champion and gates, is not judged again.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -47,30 +47,29 @@ LOCK = "dvc.lock.sha256"
 """The tag with the hash of all results of a run."""
 
 
-def promote(root: Path, params: PromoteCommand, *, dry: bool) -> tuple[Promotion, Path]:
+def promote(
+    root: Path,
+    params: PromoteCommand,
+    *,
+    dry: bool,
+    prepare: Callable[[bool], None] = lambda _: None,
+) -> tuple[Promotion, Path]:
     """Judge models/final, and where it passes, make it the champion; the report's file.
 
-    With `dry` the registry stays as it is. Raises TrackingError where there is no complete run, the
-    store does not answer, or another promotion is under way or came first; ModelError for a bundle
-    that is not that of the run.
+    With `dry` the registry stays as it is. `prepare` is called before any model is looked at, with
+    whether there is a champion; not where all was decided before. Raises TrackingError where there
+    is no complete run, the store does not answer, or another promotion is under way or came first;
+    ModelError for a bundle that is not that of the run.
     """
     connection, run, stage_run = _last(root)
     registry = Registry(connection, params.promote.model)
     with answering(connection):
-        told = _settled(registry, run, params.promote, dry=dry)
+        champion = registry.by_alias(CHAMPION)
+        told = _settled(registry, run, champion, params.promote, dry=dry)
         if told is None:
+            prepare(champion is not None)
             told = _judge(root, params, registry, (run, stage_run), dry=dry)
     return told, written(root, told)
-
-
-def settled(root: Path, params: PromoteCommand) -> Promotion | None:
-    """What was decided of the last complete run before; None: nothing that still holds.
-
-    Looks at no model. Raises TrackingError as `promote` does.
-    """
-    connection, run, _ = _last(root)
-    with answering(connection):
-        return _settled(Registry(connection, params.promote.model), run, params.promote, dry=False)
 
 
 def _last(root: Path) -> tuple[Connection, Any, str]:
@@ -94,8 +93,15 @@ def _last(root: Path) -> tuple[Connection, Any, str]:
     return connection, run, str(run.data.tags["dvc.stage.evaluate.run_id"])
 
 
-def _settled(registry: Registry, run: Any, params: PromoteParams, *, dry: bool) -> Promotion | None:
-    champion = registry.by_alias(CHAMPION)
+def _settled(
+    registry: Registry,
+    run: Any,
+    champion: "ModelVersion | None",
+    params: PromoteParams,
+    *,
+    dry: bool,
+) -> Promotion | None:
+    """What was decided of a run before; None: nothing that still holds."""
     known = registry.by_key(run.data.tags[KEY])
     why = _known(known, champion, params) if known else ""
     return _nothing_new(registry, run, known, champion, dry=dry, why=why) if why else None

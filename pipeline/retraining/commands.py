@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -72,11 +72,13 @@ def required(said: Said, what: str) -> Said:
     return said
 
 
-def git(root: Path, *arguments: str, check: bool = True) -> str:
+def git(
+    root: Path, *arguments: str, check: bool = True, environ: Mapping[str, str] | None = None
+) -> str:
     """What a git command prints, stripped; DataError where it fails, unless not `check`: empty."""
     done = subprocess.run(
         ["git", *arguments], cwd=root, capture_output=True, text=True, check=False,
-        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+        env=os.environ | {"GIT_TERMINAL_PROMPT": "0"} | dict(environ or {}),
     )  # fmt: skip
     if done.returncode and check:
         what = next(word for word in arguments if word != "-c" and "=" not in word)

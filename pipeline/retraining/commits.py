@@ -47,8 +47,10 @@ class Commits:
         here = git(root, "rev-parse", "HEAD")
         if here != [self.before, *self._made][-1]:  # somebody went on: that is where to go back to
             self.before, self._made = here, []
-        made = self._again()
-        if made is None:
+        made = self._again(git(root, "write-tree"), here)
+        if made is not None:
+            git(root, "reset", "--quiet", "--soft", made)
+        else:
             told = ("--message", title, *(("--message", body) if body else ()))
             # These files alone: what somebody staged meanwhile is theirs.
             git(root, *who(root), "commit", "--quiet", *told, "--", *names)
@@ -56,6 +58,19 @@ class Commits:
         self._made.append(made)
         self._write()
         return made
+
+    def join(self, tip: str, tree: str) -> None:
+        """Stand on `tip` too, with the content `tree`; the files and the index stay as they are."""
+        root, here = self._root, git(self._root, "rev-parse", "HEAD")
+        made = self._again(tree, f"{here} {tip}")
+        if not git(root, "rev-list", "--max-count=1", here, "--not", tip):
+            made = tip  # nothing came in meanwhile
+        if made is None:
+            told = ("-p", here, "-p", tip, "-m", "What waits to be merged, and what was meanwhile")
+            made = git(root, *who(root), "commit-tree", *told, tree)
+        git(root, "reset", "--quiet", "--soft", made)
+        self._made.append(made)
+        self._write()
 
     def publish(self) -> None:
         """They are origin's now."""
@@ -77,13 +92,11 @@ class Commits:
             self._made = []
             self._write()
 
-    def _again(self) -> str | None:
-        """A commit that was taken back, if its content and its parent are those of now."""
-        now = git(self._root, "write-tree"), git(self._root, "rev-parse", "HEAD")
+    def _again(self, tree: str, parents: str) -> str | None:
+        """A commit that was taken back, if its content and its parents are these."""
         for commit in self._former:
             form = git(self._root, "show", "--no-patch", "--format=%T %P", commit, check=False)
-            if form == " ".join(now):
-                git(self._root, "reset", "--quiet", "--soft", commit)
+            if form == f"{tree} {parents}":
                 return commit
         return None
 

@@ -4,6 +4,7 @@
 made elsewhere, and the folder is still that of before, it would undo what others have added.
 """
 
+import re
 from collections.abc import Mapping
 from hashlib import md5
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.registry import trees
 from pipeline.retraining.commands import dvc, git, required
 from pipeline.retraining.tree import watched
 
+MD5 = re.compile(r"\bmd5: (\S+)")
 SEEN = paths.RETRAINING / "folders.json"
 """By .dvc file: the hash that the commit had (`base`) when its folder was added here (`added`)."""
 
@@ -32,7 +34,10 @@ def added(root: Path) -> None:
     seen: dict[str, dict[str, str]] = read_json(file) if file.is_file() else {}
     bases = {name: digest(git(root, "show", f"HEAD:./{name}", check=False)) for name in places}
     for name, place in places.items():
-        if name in seen and bases[name] not in {"", *seen[name].values()}:
+        if name not in seen:
+            if _is_old(root, name, base=bases[name]):
+                _fetch(root, name, place)
+        elif bases[name] not in {"", *seen[name].values()}:
             _catch_up(root, name, place, known=seen[name], base=bases[name])
     if not places:
         return
@@ -61,8 +66,23 @@ def _catch_up(root: Path, name: str, place: str, *, known: Mapping[str, str], ba
             f"change. Move {place} away, `dvc pull {name}`, copy into it what is new here, and run "
             "this again"
         )
+    _fetch(root, name, place)
+
+
+def _fetch(root: Path, name: str, place: str) -> None:
     git(root, "checkout", "--quiet", "HEAD", "--", name)
     required(dvc(root, "pull", name), f"fetching what others added to {place}")
+
+
+def _is_old(root: Path, name: str, *, base: str) -> bool:
+    """Whether a folder that was never added here is still as an earlier commit had it.
+
+    One that somebody took back on purpose is not: `dvc add` has written that into its .dvc file.
+    """
+    here = _content(root, name)
+    if here in {base, digest((root / name).read_text(encoding="utf-8"))}:
+        return False
+    return here in MD5.findall(git(root, "log", "--format=", "--patch", "--", name))
 
 
 def _includes(root: Path, place: str, base: str) -> bool:

@@ -9,13 +9,15 @@ else, and a death at any point is completed by the same command.
 import html
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline import lineage_gaps, paths
 from pipeline.errors import CliptuneError, DataError, TrackingError
-from pipeline.history.promote import promote, settled
+from pipeline.history.promote import promote
 from pipeline.history.registry import CHAMPION, Registry, answering, number
 from pipeline.history.sync import sync, told
 from pipeline.lineage_secrets import redact
@@ -24,6 +26,7 @@ from pipeline.retraining import folders, record, tree
 from pipeline.retraining.commands import dvc, git, required
 from pipeline.retraining.commits import Commits
 from pipeline.retraining.news import news, only_data
+from pipeline.retraining.proposals import Proposal, proposed, taken_up
 from pipeline.retraining.tree import Publish
 from pipeline.retraining.week import Week, forget, summary, written
 from pipeline.tracking_runs import place
@@ -90,8 +93,13 @@ def _retrain(
 ) -> None:
     remote = lineage_gaps.has_remote([root / ".dvc"])
     _require_places(publish, remote=remote)
+    proposal = None
     if publish != "none" and not week.dry:
-        tree.destination(root)  # before the work
+        base = tree.destination(root)  # before the work
+        if publish == "pull-request":
+            with week.step("what waits to be merged"):
+                proposal = taken_up(root, base, commits, date=week.date)
+            week.notes += [proposal.note] if proposal.note else []
     with week.step("tracking store"):
         away = _store(root, week)
     with week.step("new data"):
@@ -117,7 +125,7 @@ def _retrain(
         _judge(root, params, week, remote=remote)
     if publish != "none" and not week.dry:
         with week.step("publishing"):
-            _publish(root, week, commits, publish)
+            _publish(root, week, commits, proposal)
 
 
 def _require_places(publish: Publish, *, remote: bool) -> None:
@@ -189,24 +197,18 @@ def _judge(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> N
     receipt = paths.receipt_file("pipeline")
     if remote and not (root / receipt).is_file():
         required(dvc(root, "pull", receipt.as_posix()), "fetching the last run's receipt")
-    found = settled(root, params)
+    fetch: Callable[[bool], None] = partial(_fetch, root, params) if remote else lambda _: None
+    found, _ = promote(root, params, dry=week.dry, prepare=fetch)
     connection, _ = reach(root, lambda _: None)
-    registry = Registry(connection, params.promote.model)
-    if found is None:
-        if remote:
-            with answering(connection):
-                served = registry.by_alias(CHAMPION) is not None
-            _fetch(root, params, served=served)
-        found, _ = promote(root, params, dry=week.dry)
     week.promotion, week.verdict, week.why = found, found.verdict, found.reasons
     week.place = place(connection, found.run)
     if found.challenger is not None and not week.dry:
         with answering(connection):
-            tags = registry.version(found.challenger).tags
+            tags = Registry(connection, params.promote.model).version(found.challenger).tags
         record.recorded(root, found.challenger, tags)
 
 
-def _fetch(root: Path, params: RetrainCommand, *, served: bool) -> None:
+def _fetch(root: Path, params: RetrainCommand, served: bool) -> None:
     """Of what a promotion looks at, that which is not there."""
     named = [*NEEDED, Path(params.data.source), Path(params.evaluate.general)]
     if not served:  # then the base model is what the challenger is measured against
@@ -218,19 +220,19 @@ def _fetch(root: Path, params: RetrainCommand, *, served: bool) -> None:
         required(dvc(root, "pull", *missing), "fetching the model and the test pictures")
 
 
-def _publish(root: Path, week: Week, commits: Commits, publish: Publish) -> None:
+def _publish(root: Path, week: Week, commits: Commits, proposal: Proposal | None) -> None:
     made = commits.add(
         tree.products(root), f"Retrained: {week.verdict}", f"{week.why}\n\n{week.place}"
     )
     week.commit = git(root, "rev-parse", "HEAD")
     # What is proposed already, in a branch of origin, is not proposed again.
-    if not tree.ahead(root) and not (made and publish == "commit"):
+    if not tree.ahead(root) and not (made and proposal is None):
         return
-    name = f"retrain/{week.date}-{week.commit[:8]}"
-    page = written(root, week)
-    week.published = tree.published(root, publish, title=week.title, body=page, name=name)
-    if publish == "commit":
+    if proposal is None:
+        week.published = tree.pushed(root)
         commits.publish()
+    else:
+        week.published = proposed(root, proposal, title=week.title, body=written(root, week))
 
 
 def _end(root: Path, week: Week) -> None:

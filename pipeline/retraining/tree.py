@@ -2,9 +2,6 @@
 
 import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -156,17 +153,14 @@ def destination(root: Path) -> str:
     return _branch(root)
 
 
-def published(root: Path, how: Publish, *, title: str, body: Path, name: str) -> str:
-    """Push the commits to the branch that the tree is on, or to the new branch `name`; in words.
+def pushed(root: Path) -> str:
+    """Push the commits to the branch that the tree is on; in words.
 
     Raises DataError where there is nothing to push to, or the push is refused.
     """
     base = destination(root)
-    if how == "commit":
-        _push(root, base)
-        return f"pushed to {base}"
-    git(root, "push", "--quiet", "origin", f"HEAD:refs/heads/{name}")
-    return f"pushed to {name}; {_pull_request(root, title=title, body=body, head=name, base=base)}"
+    _push(root, base)
+    return f"pushed to {base}"
 
 
 def _push(root: Path, base: str) -> None:
@@ -200,22 +194,6 @@ def _merge(root: Path, base: str) -> None:
             f"theirs (`git restore {' '.join(names)}`, `git pull`) and run this again, what was "
             "computed is in DVC's cache"
         ) from error
-
-
-def _pull_request(root: Path, *, title: str, body: Path, head: str, base: str) -> str:
-    by_hand = f"open a pull request from it to {base}"
-    if shutil.which("gh") is None:
-        return f"{by_hand} (there is no gh here)"
-    command = ["gh", "pr", "create", "--title", title, "--body-file", str(body)]
-    done = subprocess.run(
-        [*command, "--head", head, "--base", base],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        sys.stderr.write(f"gh: {redact(done.stderr)}\n")
-        return f"{by_hand} (gh: {redact(said[-1]) if said else 'it said nothing'})"
-    return done.stdout.strip()
 
 
 def _branch(root: Path) -> str:

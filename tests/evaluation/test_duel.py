@@ -158,3 +158,7 @@ def test_pictures_that_the_champion_was_trained_on_are_left_out(a_set: EvalSet) 
     assert without(a_set, {"of another set"}) == (a_set, 0)
     with pytest.raises(DataError, match="the champion was trained on every test picture"):
         without(a_set, ids)
+    groups = [ids[0], ids[0], *ids[2:5], ids[0], *([None] * (len(ids) - 6))]
+    near = replace(a_set, pairs=a_set.pairs.assign(image_group=groups))
+    rest, left_out = without(near, {ids[1]})
+    assert (list(rest.pairs["image_id"]), left_out) == ([*ids[2:5], *ids[6:]], 3)

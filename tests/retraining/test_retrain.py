@@ -161,8 +161,34 @@ def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published
     assert week(here, "pull-request").published == ""
-    branches = git(here.parent / "origin.git", "branch", "--format=%(refname:short)")
-    assert len(branches.splitlines()) == 2
+    origin = here.parent / "origin.git"
+    assert len(git(origin, "branch", "--format=%(refname:short)").splitlines()) == 2
+
+
+def test_a_new_machine_counts_from_what_is_proposed(here: Path) -> None:
+    """And not from what was merged, which is older by any number of weeks."""
+    deliver(here, range(50))
+    week(here, "pull-request", least_new=8)
+    origin, runner = here.parent / "origin.git", here.parent / "runner"
+    git(here.parent, "clone", "--quiet", str(origin), str(runner))
+    dvc(runner, "pull")
+    assert week(runner, "pull-request", least_new=8).published == ""
+    deliver(runner, range(55))
+    found = week(runner, "pull-request", least_new=8)
+    assert (found.verdict, found.news and found.news.new) == ("too little new", 5)
+    deliver(runner, range(60))
+    found = week(runner, "pull-request", least_new=8)
+    assert (found.verdict, found.news and found.news.new) == ("hold", 10)
+    assert found.notes == ["this goes on from retrain/main, which nobody has merged yet"]
+    told = log(origin, "retrain/main")
+    assert [title.split()[0] for title in told] == [
+        "Retrained:",
+        "Data",
+        "Retrained:",
+        "Data",
+        "first",
+    ]
+    assert log(runner) == log(here) == ["first"]
 
 
 def test_a_merge_that_cannot_be_pushed_is_undone(
@@ -286,6 +312,16 @@ def test_a_folder_that_is_behind_is_brought_up_and_not_added(here: Path) -> None
     assert held(here) == 70
 
 
+@pytest.mark.parametrize("on_purpose", [False, True])
+def test_an_old_folder_on_a_new_machine_is_brought_up(here: Path, on_purpose: bool) -> None:
+    elsewhere(here, range(60))
+    git(here, "pull", "--quiet")
+    if on_purpose:
+        dvc(here, "add", "data/mine")
+    assert week(here).verdict == "hold"
+    assert held(here) == (40 if on_purpose else 60)
+
+
 def test_a_folder_that_was_changed_here_and_elsewhere_is_left_as_it_is(here: Path) -> None:
     folders.added(here)
     elsewhere(here, range(60))
@@ -361,6 +397,6 @@ def test_without_a_champion_its_base_model_is_fetched_too(
     asked: list[str] = []
     monkeypatch.setattr(retrain, "dvc", lambda _, *words: asked.extend(words) or Said(0, ()))
     params = load(RetrainCommand, ROOT / "params.yaml")
-    retrain._fetch(tmp_path, params, served=served)
+    retrain._fetch(tmp_path, params, served)
     assert ("samples/base_model/out" in asked) != served
     assert "models/final" in asked

@@ -1,6 +1,5 @@
 """The work tree of a retraining: what may lie in it, and its way to a real git origin."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,8 +84,7 @@ def test_a_commit_holds_what_a_retraining_changed_and_can_be_taken_back(here: Pa
 
 def test_a_commit_is_pushed_to_the_branch_the_tree_is_on(here: Path) -> None:
     retrained(here)
-    said = tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
-    assert said == "pushed to main"
+    assert tree.pushed(here) == "pushed to main"
     assert titles(here) == ["Retrained: promote", "first"]
 
 
@@ -98,7 +96,7 @@ def test_what_others_pushed_meanwhile_is_merged_and_a_conflict_is_told(here: Pat
     git(other, *tree.IDENTITY, "commit", "--quiet", "--message", "theirs")
     git(other, "push", "--quiet", "origin", "main")
     mine = retrained(here)
-    tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+    tree.pushed(here)
     origin = Path(git(here, "config", "remote.origin.url"))
     assert str(mine) in git(origin, "log", "--format=%H", "main").splitlines()  # not renamed
     assert "theirs" in titles(here)
@@ -108,50 +106,10 @@ def test_what_others_pushed_meanwhile_is_merged_and_a_conflict_is_told(here: Pat
     git(other, "push", "--quiet", "origin", "main")
     retrained(here, "and mine")
     with pytest.raises(DataError, match=r"other changes of dvc\.lock to main .* `git pull`"):
-        tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+        tree.pushed(here)
     assert (here / "dvc.lock").read_text() == "and mine"
     assert git(here, "status", "--porcelain") == ""
     assert titles(here)[0] == "their lock"
-
-
-def test_a_pull_request_gets_a_branch_of_its_own(
-    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    retrained(here)
-    git_alone = tmp_path / "bin"
-    git_alone.mkdir()
-    (git_alone / "git").symlink_to(subprocess.check_output(["which", "git"], text=True).strip())
-    monkeypatch.setenv("PATH", str(git_alone))
-    said = tree.published(here, "pull-request", title="t", body=here / "b", name="retrain/x")
-    assert said == (
-        "pushed to retrain/x; open a pull request from it to main (there is no gh here)"
-    )
-    assert titles(here) == ["first"]
-    assert titles(here, "retrain/x") == ["Retrained: promote", "first"]
-
-
-@pytest.mark.parametrize(("code", "said"), [(0, "https://host/pull/7"), (1, "no token")])
-def test_gh_is_asked_for_it_where_it_is_there(
-    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, said: str
-) -> None:
-    """Its arguments, as a program in its place sees them: the real one needs GitHub."""
-    retrained(here)
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    gh = folder / "gh"
-    gh.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\n'
-        f'echo "{said}" {">&2" if code else ""}\nexit {code}\n'
-    )
-    gh.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    told = tree.published(here, "pull-request", title="a title", body=Path("b"), name="retrain/x")
-    by_hand = f"open a pull request from it to main (gh: {said})"
-    assert told == f"pushed to retrain/x; {by_hand if code else said}"
-    assert (tmp_path / "asked").read_text().split("\n")[:-1] == [
-        "pr", "create", "--title", "a title", "--body-file", "b", "--head", "retrain/x",
-        "--base", "main",
-    ]  # fmt: skip
 
 
 def test_a_checkout_without_a_branch_takes_the_one_that_ci_names(
@@ -160,19 +118,19 @@ def test_a_checkout_without_a_branch_takes_the_one_that_ci_names(
     git(here, "switch", "--quiet", "--detach")
     retrained(here)
     with pytest.raises(DataError, match="git is on no branch"):
-        tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+        tree.pushed(here)
     monkeypatch.setenv("GITHUB_REF_NAME", "--force")
     with pytest.raises(DataError, match="git is on no branch"):
-        tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+        tree.pushed(here)
     monkeypatch.setenv("GITHUB_REF_NAME", "main")
-    tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+    tree.pushed(here)
     assert titles(here)[0] == "Retrained: promote"
 
 
 def test_no_origin_is_one_message(here: Path) -> None:
     git(here, "remote", "remove", "origin")
     with pytest.raises(DataError, match="git has no remote called origin"):
-        tree.published(here, "commit", title="t", body=here / "b", name="retrain/x")
+        tree.pushed(here)
 
 
 def test_another_way_to_publish_is_refused() -> None:
