@@ -37,6 +37,7 @@ from pipeline.lineage_dvc import read_graph
 from pipeline.params import PromoteCommand, PromoteParams
 from pipeline.registry import gates
 from pipeline.registry.gates import Gate, verdict
+from pipeline.reporting.choice import choice_sentence
 from pipeline.tracking_runs import present
 from pipeline.tracking_store import Connection, first_line, reach
 
@@ -162,13 +163,20 @@ def _judge(
         return told
     measured = measure(registry.connection, champion, root, params)
     told.found, told.gates = measured.found, measured.gates
-    told.drift, told.notes = measured.drift, measured.notes
+    told.drift, told.notes = measured.drift, [*measured.notes, *_is_base(paths.FINAL)]
     if gone := rolled_back(known):
         told.gates.append(Gate("not rolled back", f"it was, {gone}", "never", False))
     told.verdict = verdict(told.gates)
     if not dry:
         _carry_out(registry, told, params.promote, runs=runs, digest=digest)
     return told
+
+
+def _is_base(folder: Path) -> list[str]:
+    """A note where `evaluate` went all the way back to the base model, and why."""
+    record = read_json(folder / paths.MANIFEST)
+    is_base = record.get("alpha") == 0
+    return [choice_sentence(0, record["choice"]).removesuffix(".")] if is_base else []
 
 
 def _digest(folder: Path) -> str:

@@ -98,7 +98,8 @@ def as_markdown(week: Week, *, rejected: Mapping[str, int], history: Sequence[st
     """
     lines = [f"# {week.title}", "", _first(week), "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {text} |" for name, text in _facts(week, rejected).items() if text]
-    lines += [f"\n{cell(note)}" for note in week.notes]
+    of_verdict = week.promotion.notes if week.promotion is not None else []
+    lines += [f"\n{cell(note)}" for note in (*week.notes, *of_verdict)]
     if week.promotion is not None:
         lines += [*chart(week.promotion), *tables(week.promotion)]
     lines += history

@@ -150,6 +150,25 @@ def test_the_first_model_is_measured_against_its_base(tree: Tree) -> None:
     assert len(tree.client.search_model_versions("name='cliptune'")) == 1
 
 
+def test_a_challenger_that_is_the_base_itself_says_so(tree: Tree) -> None:
+    run = tree.run(1)
+    choice = {"max_forgetting": 0.02, "alpha_without_bound": 0.5}
+    bundle.save(paths.FINAL, tree.make(1), record={"alpha": 0.0, "choice": choice})
+    evaluate = tree.client.get_run(run).data.tags["dvc.stage.evaluate.run_id"]
+    tree.client.log_artifacts(evaluate, str(paths.FINAL), f"model/artifacts/{paths.FINAL.name}")
+    held = tree.promote(NONE)
+    said = (
+        "models/final is the base itself: at no other point that was tried is it true that no "
+        "general set loses more than 2 points"
+    )
+    assert (held.verdict, held.notes) == ("hold", [said])
+    assert f"- {said}\n" in Path(".cliptune/promotion.md").read_text()
+    choice["alpha_without_bound"] = 0.0
+    bundle.save(paths.FINAL, tree.make(2), record={"alpha": 0.5, "choice": choice})
+    tree.client.log_artifacts(evaluate, str(paths.FINAL), f"model/artifacts/{paths.FINAL.name}")
+    assert tree.promote(NONE, dry=True).notes == []
+
+
 def test_nothing_new_measures_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.run(1)
     tree.promote(ANY)

@@ -99,6 +99,13 @@ def test_what_fails_after_a_promotion_does_not_deny_it() -> None:
     )
 
 
+def test_what_a_reader_has_to_know_of_the_figures_is_there() -> None:
+    found = week("hold")
+    assert found.promotion is not None
+    found.promotion.notes = ["models/final is the base itself"]
+    assert "\nmodels/final is the base itself\n" in as_markdown(found, rejected={})
+
+
 def test_drift_is_shown_with_its_threshold() -> None:
     page = as_markdown(week(), rejected={})
     assert "| labels | **0.40** | 0.2 |" in page
