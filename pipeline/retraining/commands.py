@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +19,15 @@ from pipeline.registry.processes import tools
 
 KEPT = 60
 """Lines of a command's output that are looked through for what went wrong."""
+
+TRACK = "To track the changes with git, run:\n"
+ADD = "\tgit add "
+ADVICE = (
+    "To enable auto staging, run:\n",
+    "\tdvc config core.autostage true\n",
+    "Use `dvc push` to send your updates to remote storage.\n",
+)
+"""What DVC asks a person to do, and a retraining does itself."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def _shown(command: Sequence[str], root: Path) -> Said:
         errors="replace", env=environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     with process, _passed_on(process) as stopped:
-        for line in process.stdout or ():
+        for line in without_advice(process.stdout or ()):
             shown = redact(line)
             sys.stdout.write(shown)
             sys.stdout.flush()
@@ -112,6 +121,18 @@ def _shown(command: Sequence[str], root: Path) -> Said:
     if stopped:
         sys.exit(128 + stopped[0])
     return Said(code, tuple(lines))
+
+
+def without_advice(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without those of DVC in ADVICE, and TRACK with the command that it names."""
+    tracked = False
+    for line in lines:
+        if tracked and line == "\n":
+            continue
+        named = tracked and line.startswith(ADD)
+        tracked = line == TRACK
+        if not (tracked or named or line in ADVICE):
+            yield line
 
 
 @contextmanager

@@ -63,6 +63,10 @@ def retrain(
             _told(root, params, week, publish)
     except Timeout:
         raise DataError("another `cliptune retrain` is at work in this tree") from None
+    except (KeyboardInterrupt, SystemExit):
+        if week.verdict == "stopped":
+            sys.stderr.write(f"{week.why}; the summary: {summary(root)}\n")
+        raise
     return week, summary(root)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.retraining.commands import Said, required
+from pipeline.retraining.commands import Said, required, without_advice
 
 FAILED = Said(
     255,
@@ -90,3 +90,13 @@ def test_credentials_are_not_shown() -> None:
     )  # fmt: skip
     assert "hunter2" not in done.stdout + done.stderr
     assert "host/x refused" in done.stderr
+
+
+def test_what_a_retraining_does_itself_nobody_is_asked_to_do() -> None:
+    kept = ["Updating lock file 'dvc.lock'\n", "\n", "\tgit add mine\n", "Use `dvc push`\n"]
+    advice = [
+        "To track the changes with git, run:\n", "\n", "\tgit add dvc.lock data/.gitignore\n",
+        "To enable auto staging, run:\n", "\tdvc config core.autostage true\n",
+        "Use `dvc push` to send your updates to remote storage.\n",
+    ]  # fmt: skip
+    assert list(without_advice([*kept, *advice, *kept])) == [*kept, *kept]

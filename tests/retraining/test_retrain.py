@@ -157,6 +157,15 @@ def test_a_commit_that_a_killed_retraining_left_is_taken_back_and_made_again(
     assert recorded[0] in git(here.parent / "origin.git", "log", "--format=%H", "main").splitlines()
 
 
+def test_nobody_is_told_to_add_or_to_push(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As DVC says it of today; its lines are known word for word."""
+    deliver(here, range(45))
+    week(here)
+    shown = capsys.readouterr().out
+    assert "Running stage 'train'" in shown
+    assert not [word for word in ("git add", "To track", "autostage", "dvc push") if word in shown]
+
+
 def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published
@@ -261,18 +270,34 @@ toy.week(Path(sys.argv[1]))
 def test_sigterm_between_two_commands_leaves_a_summary_and_no_commit(here: Path) -> None:
     deliver(here, range(45))
     process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED, here], cwd=here, stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", STOPPED, here], cwd=here, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert process.stdout is not None
     assert any(line == "judging\n" for line in process.stdout)
     assert log(here)[0].startswith("Data of ")
     process.terminate()
-    process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
+    assert said.endswith(
+        "it was stopped: run it again, and it goes on; the summary: "
+        f"{here / '.cliptune/retrain/summary.md'}\n"
+    )
     assert log(here) == ["first"]
     summary = json.loads((here / ".cliptune/retrain/summary.json").read_text())
     assert (summary["verdict"], summary["well"]) == ("stopped", False)
+
+
+def test_ctrl_c_says_how_it_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    during(monkeypatch, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        week(here, "none")
+    assert "run it again, and it goes on; the summary: " in capsys.readouterr().err
 
 
 def test_a_place_to_publish_to_is_asked_for_before_the_work(here: Path) -> None:
