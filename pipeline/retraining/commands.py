@@ -1,6 +1,7 @@
 """The commands of others that a retraining runs: DVC, git and gh, told as they go."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,14 @@ from pipeline.errors import DataError
 from pipeline.lineage_secrets import redact
 from pipeline.registry.processes import tools
 
-KEPT = 60
+KEPT = 200
 """Lines of a command's output that are looked through for what went wrong."""
+
+OURS = "error: "
+"""Before what a stage of ours says when it stops; more lines of it are indented as far."""
+
+NAMED = re.compile(r"(?:Running stage|Stage) '([^']+)'")
+"""How DVC names a stage that it runs, or finds current."""
 
 TRACK = "To track the changes with git, run:\n"
 ADD = "\tgit add "
@@ -30,26 +37,50 @@ ADVICE = (
 """What DVC asks a person to do, and a retraining does itself."""
 
 
+class CommandError(DataError):
+    """What a command was for and what went wrong, in one line; `lines` are the same as it said it.
+
+    The first line says what it was for. Lines that belong to the one above are indented.
+    """
+
+    def __init__(self, what: str, lines: Sequence[str], *, left: Path | None = None) -> None:
+        """`lines`: what went wrong."""
+        super().__init__(f"{what}: {_joined(lines)}", left=left)
+        self.lines = [f"{what}:", *lines]
+
+
 @dataclass(frozen=True)
 class Said:
-    """How a command ended, and the last lines of what it said."""
+    """How a command ended, and the last lines of what it said.
+
+    `stages` are those that DVC ran or found current, in order.
+    """
 
     code: int
     lines: tuple[str, ...]
+    stages: tuple[str, ...] = ()
 
     @property
     def problem(self) -> str:
+        """What went wrong, in one line."""
+        return _joined(self.wrong)
+
+    @property
+    def wrong(self) -> list[str]:
         """What went wrong: a stage's own words before DVC's, and else the last line."""
         told = [line.rstrip() for line in self.lines if line.strip()]
-        ours = [number for number, line in enumerate(told) if line.startswith("error: ")]
+        ours = [number for number, line in enumerate(told) if line.startswith(OURS)]
         if ours:
             first, *rest = told[ours[-1] :]
             more = takewhile(lambda line: line.startswith(" "), rest)
-            return " ".join([first.partition(": ")[2], *(line.strip() for line in more)])
+            return [
+                first.removeprefix(OURS),
+                *(line.removeprefix(" " * len(OURS)) for line in more),
+            ]
         theirs = [line for line in told if line.startswith(("ERROR: ", "fatal: "))]
         if theirs:
-            return theirs[0].partition(": ")[2]
-        return told[-1].strip() if told else "it said nothing"
+            return [theirs[0].partition(": ")[2]]
+        return [told[-1].strip() if told else "it said nothing"]
 
     @property
     def stage(self) -> str | None:
@@ -57,6 +88,10 @@ class Said:
         running = "Running stage '"
         ran = [line.partition(running)[2] for line in self.lines if running in line]
         return ran[-1].partition("'")[0] if ran else None
+
+    def passed(self, stage: str) -> bool:
+        """Whether DVC has run the stage to its end, or found it current."""
+        return stage in self.stages and not (self.code and stage == self.stage)
 
 
 def dvc(root: Path, *arguments: str) -> Said:
@@ -77,8 +112,12 @@ def required(said: Said, what: str) -> Said:
     if said.code:
         where = f" in the stage {said.stage}" if said.stage else ""
         left = paths.failed_folder(said.stage) if said.stage else None
-        raise DataError(f"{what} failed{where}: {said.problem}", left=left)
+        raise CommandError(f"{what} failed{where}", said.wrong, left=left)
     return said
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return " ".join(line.strip() for line in lines)
 
 
 def git(
@@ -105,6 +144,7 @@ def _refusal(lines: Sequence[str]) -> str:
 
 def _shown(command: Sequence[str], root: Path) -> Said:
     lines: deque[str] = deque(maxlen=KEPT)
+    stages: list[str] = []
     environ = {k: v for k, v in os.environ.items() if k not in ("DVC_ROOT", "DVC_STAGE")}
     environ["PATH"] = tools()  # cron knows nothing of this Python's folder
     process = subprocess.Popen(
@@ -117,10 +157,11 @@ def _shown(command: Sequence[str], root: Path) -> Said:
             sys.stdout.write(shown)
             sys.stdout.flush()
             lines.append(shown.rstrip("\n"))
+            stages += NAMED.findall(shown)
         code = process.wait()
     if stopped:
         sys.exit(128 + stopped[0])
-    return Said(code, tuple(lines))
+    return Said(code, tuple(lines), tuple(dict.fromkeys(stages)))
 
 
 def without_advice(lines: Iterable[str]) -> Iterator[str]:

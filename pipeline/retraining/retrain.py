@@ -23,7 +23,7 @@ from pipeline.history.sync import sync, told
 from pipeline.lineage_secrets import redact
 from pipeline.params import RetrainCommand
 from pipeline.retraining import folders, record, tree
-from pipeline.retraining.commands import dvc, git, required
+from pipeline.retraining.commands import CommandError, dvc, git, required
 from pipeline.retraining.commits import Commits
 from pipeline.retraining.news import news, only_data
 from pipeline.retraining.proposals import Proposal, proposed, taken_up
@@ -79,6 +79,8 @@ def _told(root: Path, params: RetrainCommand, week: Week, publish: Publish) -> N
         _retrain(root, params, week, commits=commits, publish=publish)
     except CliptuneError as error:
         week.verdict, week.why = "failed", redact(str(error))
+        if isinstance(error, CommandError):
+            week.points = [redact(line) for line in error.lines]
         week.left = error.left.as_posix() if error.left and error.left.is_dir() else ""
     except (KeyboardInterrupt, SystemExit):
         week.verdict, week.why = "stopped", "it was stopped: run it again, and it goes on"
@@ -114,7 +116,7 @@ def _retrain(
     if params.retrain.least_new and _too_little(root, params, week, remote=remote):
         return
     with week.step("pipeline"):
-        _run(root, remote=remote)
+        _run(root, week, remote=remote)
         week.news = week.news or news(root)
     named = tree.touched(root) or (publish != "none" and tree.ahead(root))
     if remote and not week.dry and named:
@@ -178,7 +180,7 @@ def _too_little(root: Path, params: RetrainCommand, week: Week, *, remote: bool)
     with week.step("counting what is new"):
         if not only_data(root, params.model.pretrained):
             return False
-        _run(root, paths.CLEAN.name, remote=remote)
+        _run(root, week, paths.CLEAN.name, remote=remote)
         week.news = news(root)
     least = params.retrain.least_new
     if week.news is None or not 0 < week.news.new < least:
@@ -191,9 +193,11 @@ def _too_little(root: Path, params: RetrainCommand, week: Week, *, remote: bool)
     return True
 
 
-def _run(root: Path, *targets: str, remote: bool) -> None:
+def _run(root: Path, week: Week, *targets: str, remote: bool) -> None:
     fetching = ("--pull", "--allow-missing") if remote else ()
-    required(dvc(root, "repro", *fetching, *targets), "the pipeline")
+    said = dvc(root, "repro", *fetching, *targets)
+    week.validated = said.passed("validate")
+    required(said, "the pipeline")
 
 
 def _judge(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> None:

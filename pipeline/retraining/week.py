@@ -28,7 +28,9 @@ class Week:
     Attributes:
         verdict: `failed` until it is known.
         why: in a line.
+        points: of a command that failed: what it was for, and what it said line by line.
         seconds: what each step took, in order.
+        validated: whether what `validate` found is of now.
         news: what is new in the data; None: not known, or nothing.
         serves: the version that is champion at the end; None: none is. Empty: not known.
         place: where the run of the pipeline is found; empty: there is none.
@@ -39,8 +41,10 @@ class Week:
     dry: bool
     verdict: Verdict = "failed"
     why: str = ""
+    points: list[str] = field(default_factory=list)
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
     seconds: dict[str, float] = field(default_factory=dict)
+    validated: bool = False
     news: News | None = None
     promotion: Promotion | None = None
     model: str = ""
@@ -86,7 +90,9 @@ def forget(root: Path) -> None:
 def written(root: Path, week: Week) -> Path:
     """Write the summary; its file. The same as JSON lies beside it."""
     file = summary(root)
-    write_text(file, as_markdown(week, rejected=_rejected(root), history=record.chart(root)))
+    rejected = _rejected(root) if week.validated else {}
+    history = record.chart(root) if week.promotion is not None else []
+    write_text(file, as_markdown(week, rejected=rejected, history=history))
     write_json(file.with_suffix(".json"), asdict(week) | {"well": week.well})
     return file
 
@@ -96,7 +102,7 @@ def as_markdown(week: Week, *, rejected: Mapping[str, int], history: Sequence[st
 
     `rejected`: rows by reason; `history`: a chart of earlier verdicts.
     """
-    lines = [f"# {week.title}", "", _first(week), "", "| | |", "| --- | --- |"]
+    lines = [f"# {week.title}", "", *_first(week), "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {text} |" for name, text in _facts(week, rejected).items() if text]
     of_verdict = week.promotion.notes if week.promotion is not None else []
     lines += [f"\n{cell(note)}" for note in (*week.notes, *of_verdict)]
@@ -109,8 +115,8 @@ def as_markdown(week: Week, *, rejected: Mapping[str, int], history: Sequence[st
     return "\n".join(lines) + "\n"
 
 
-def _first(week: Week) -> str:
-    """The one sentence, and why."""
+def _first(week: Week) -> list[str]:
+    """The one sentence, and why; as a list where a command failed for more than one reason."""
     serves = {"": "Who serves is not known", None: "No model serves yet"}.get(
         week.serves, f"Version {week.serves} of {week.model} serves"
     )
@@ -120,7 +126,9 @@ def _first(week: Week) -> str:
         serves += f" from now on, instead of {f'version {former}' if former else 'no model'}"
     elif week.serves:
         serves += ", as before"
-    return f"**{serves}.** {cell(week.why)}"
+    why, *points = week.points if len(week.points) > 2 else [week.why]
+    listed = [f"{'  ' * point.startswith(' ')}- {cell(point)}" for point in points]
+    return [f"**{serves}.** {cell(why)}", *([""] if listed else []), *listed]
 
 
 def _facts(week: Week, rejected: Mapping[str, int]) -> dict[str, str]:

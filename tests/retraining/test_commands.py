@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.retraining.commands import Said, required, without_advice
+from pipeline.retraining import commands
+from pipeline.retraining.commands import CommandError, Said, required, without_advice
 
 FAILED = Said(
     255,
@@ -32,6 +33,10 @@ def test_a_stage_s_own_words_come_before_dvc_s() -> None:
         "33.4 % of the rows are rejected (validate.table.rejected.stop: 0.2). The first: row 1: "
         "image_truncated"
     )
+    assert FAILED.wrong == [
+        "33.4 % of the rows are rejected (validate.table.rejected.stop: 0.2). The first:",
+        "  row 1: image_truncated",
+    ]
     assert Said(255, ("ERROR: failed to push: no such bucket", "hint")).problem == (
         "failed to push: no such bucket"
     )
@@ -43,7 +48,30 @@ def test_a_command_that_failed_names_what_it_was_for_and_what_it_left() -> None:
     with pytest.raises(DataError, match="the pipeline failed in the stage validate: 33") as caught:
         required(FAILED, "the pipeline")
     assert caught.value.left == Path(".cliptune/last_failed/validate")
+    assert isinstance(caught.value, CommandError)
+    assert caught.value.lines == ["the pipeline failed in the stage validate:", *FAILED.wrong]
     assert required(Said(0, ("fine",)), "it").code == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "passed"),
+    [
+        ("Running stage 'clean':", 0, True),
+        ("Running stage 'clean':", 1, True),  # validate came before it
+        ("a line", 1, False),
+        ("a line", 0, True),
+    ],
+)
+def test_whether_a_stage_is_current_is_what_dvc_said(last: str, code: int, passed: bool) -> None:
+    output = "'data/mine.dvc' didn't change, skipping\nRunning stage 'validate':\n"
+    said = commands._shown(
+        [sys.executable, "-c", f"print({output + last!r}); raise SystemExit({code})"], Path()
+    )
+    assert said.passed("validate") == passed
+    assert not said.passed("data/mine.dvc")
+    skipped = ["Stage 'validate' didn't change, skipping", "Stage 'clean' is cached - skipping run"]
+    code_ = f"print({chr(10).join(skipped)!r})"
+    assert commands._shown([sys.executable, "-c", code_], Path()).stages == ("validate", "clean")
 
 
 PASSING = """

@@ -166,6 +166,36 @@ def test_nobody_is_told_to_add_or_to_push(here: Path, capsys: pytest.CaptureFixt
     assert not [word for word in ("git add", "To track", "autostage", "dvc push") if word in shown]
 
 
+STOPS = """\
+stages:
+  validate:
+    cmd: |
+      printf 'error: two checks:\\n       one\\n         row 1\\n       two\\n'; exit 1
+    deps: [data/mine]
+"""
+
+
+def test_a_stage_that_stops_is_told_line_by_line(here: Path) -> None:
+    (here / "dvc.yaml").write_text(STOPS)
+    git(here, *IDENTITY, "commit", "--quiet", "--all", "--message", "two checks")
+    found = week(here, "none")
+    assert (found.verdict, found.validated) == ("failed", False)
+    assert found.why == "the pipeline failed in the stage validate: two checks: one row 1 two"
+    page = (here / ".cliptune/retrain/summary.md").read_text()
+    assert "in the stage validate:\n\n- two checks:\n- one\n  - row 1\n- two\n" in page
+
+
+def test_what_validate_found_is_of_now_only_where_dvc_came_to_it(here: Path) -> None:
+    (here / "dvc.yaml").write_text(DVC_YAML.replace("  clean:", "  validate:"))
+    git(here, *IDENTITY, "commit", "--quiet", "--all", "--message", "validate")
+    for name, validated in (("ran", True), ("current", True)):
+        assert (name, week(here, "none").validated) == (name, validated)
+    (here / "dvc.yaml").write_text("stages: {check: {cmd: exit 1}}\n")
+    git(here, *IDENTITY, "commit", "--quiet", "--all", "--message", "no check passes")
+    found = week(here, "none")
+    assert (found.verdict, found.validated) == ("failed", False)
+
+
 def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published

@@ -13,6 +13,7 @@ from pipeline.history.drifted import Moved
 from pipeline.history.promotion import Promotion
 from pipeline.registry.gates import Gate
 from pipeline.retraining import record
+from pipeline.retraining.commands import CommandError
 from pipeline.retraining.news import News
 from pipeline.retraining.week import Week, as_markdown, written
 
@@ -120,9 +121,47 @@ def test_nobody_serves_is_not_the_same_as_nobody_knows(tmp_path: Path) -> None:
     )
     failed.serves = None
     assert as_markdown(failed, rejected={}).splitlines()[2].startswith("**No model serves yet.**")
-    write_json(tmp_path / "metrics/validate.json", {"rejected": {"image_missing": 3}})
-    assert "| rows rejected | image_missing 3 |" in written(tmp_path, failed).read_text()
+    written(tmp_path, failed)
     assert json.loads((tmp_path / ".cliptune/retrain/summary.json").read_text())["well"] is False
+
+
+def test_figures_of_another_week_are_not_told_as_if_of_now(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics/validate.json", {"rejected": {"image_missing": 3}})
+    for version in ("1", "2"):
+        record.recorded(tmp_path, version, judged())
+    rejected, history = "| rows rejected | image_missing 3 |", "Challengers (bars)"
+    early = Week(dry=False, why="the server is away", model="cliptune")
+    page = written(tmp_path, early).read_text()
+    assert (rejected in page, history in page) == (False, False)
+    early.validated = True
+    page = written(tmp_path, early).read_text()
+    assert (rejected in page, history in page) == (True, False)
+    page = written(tmp_path, week("hold")).read_text()
+    assert (rejected in page, history in page) == (False, True)
+
+
+def test_checks_that_failed_are_a_list(tmp_path: Path) -> None:
+    lines = ["mine.csv: 33 % are rejected. The first:", "  row 1: a|b", "mine.csv: labels: 0.4"]
+    error = CommandError("the pipeline failed in the stage validate", lines)
+    failed = Week(dry=False, why=str(error), points=error.lines, model="cliptune", serves="1")
+    assert as_markdown(failed, rejected={}).splitlines()[2:7] == [
+        "**Version 1 of cliptune serves, as before.** the pipeline failed in the stage validate:",
+        "",
+        "- mine.csv: 33 % are rejected. The first:",
+        "  - row 1: a\\|b",
+        "- mine.csv: labels: 0.4",
+    ]
+    written(tmp_path, failed)
+    why = json.loads((tmp_path / ".cliptune/retrain/summary.json").read_text())["why"]
+    assert why == (
+        "the pipeline failed in the stage validate: mine.csv: 33 % are rejected. The first: "
+        "row 1: a|b mine.csv: labels: 0.4"
+    )
+    one = CommandError("fetching failed", ["no such bucket"])
+    failed = Week(dry=False, why=str(one), points=one.lines, model="cliptune", serves="1")
+    assert (
+        as_markdown(failed, rejected={}).splitlines()[2].endswith("fetching failed: no such bucket")
+    )
 
 
 @pytest.mark.parametrize("verdict", ["promote", "hold", "nothing new", "too little new"])
@@ -130,12 +169,17 @@ def test_what_needs_nobody_ends_well(verdict: str) -> None:
     assert Week(dry=False, verdict=verdict).well  # type: ignore[arg-type]
 
 
-def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> None:
-    tags = {
+def judged() -> dict[str, str]:
+    """The tags of a version."""
+    return {
         "promotion.at": "2026-11-30T04:00:00+0000", "promotion.verdict": "hold",
         "promotion.why": 'gain, "noise"\nof it', "promotion.against": "1", "pipeline.run_id": "r",
         "promotion.figures": json.dumps(told().figures),
     }  # fmt: skip
+
+
+def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> None:
+    tags = judged()
     for _ in range(2):
         record.recorded(tmp_path, "2", tags)
     record.recorded(tmp_path, "9", {"pipeline.run_id": "r"})  # champion by hand: never judged
