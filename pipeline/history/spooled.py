@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,10 +49,14 @@ class Names:
         spool_uri: str,
         experiments: Mapping[str, str],
         sent: Mapping[str, str] | None = None,
+        stages: Sequence[str] = (),
     ):
-        """`experiments`: of each old id, where its new run is; `sent`: those of now."""
+        """`experiments`: of each old id, where its new run is; `sent`: those of now, which are of
+        these `stages`.
+        """
         self.known = known
         self.sent = dict(sent or {})
+        self.stages = list(stages)
         self._spool_uri = spool_uri
         self._experiments = experiments
 
@@ -70,6 +74,12 @@ class Names:
 def session_of(run: "Run") -> str:
     """The execution that a run belongs to; empty where it says none."""
     return str(run.data.tags.get("pipeline.session", ""))
+
+
+def stage_of(run: "Run") -> str:
+    """The stage that a run is of, or `pipeline`; empty where it says neither."""
+    tags = run.data.tags
+    return str(tags.get("dvc.stage") or tags.get("pipeline.role", ""))
 
 
 def send_runs(connection: Connection, root: Path, waiting: set[str]) -> Names:
@@ -103,6 +113,7 @@ def send_runs(connection: Connection, root: Path, waiting: set[str]) -> Names:
         experiments={run.info.run_id: run.data.tags[SENT_IN] for run in gone}
         | {each.run.info.run_id: each.experiment for each in chosen},
         sent={each.run.info.run_id: each.target for each in chosen},
+        stages=[stage_of(each.run) for each in chosen],
     )
     for each in chosen:
         _fill(connection.client, source, each, names, _files(root, each.run))

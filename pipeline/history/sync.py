@@ -10,19 +10,22 @@ leaves the spool; what the store refuses stays, and is told.
 import json
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import write_text
 from pipeline.errors import TrackingError
-from pipeline.history.spooled import Names, send_runs, session_of
+from pipeline.history.spooled import Names, send_runs, session_of, stage_of
 from pipeline.tracking_session import still_runs
 from pipeline.tracking_sink import Operation, is_refusal, send
 from pipeline.tracking_store import Connection, first_line, locked, reach, spool, waits
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 @dataclass
@@ -31,14 +34,18 @@ class Sent:
 
     Attributes:
         runs: that were made in the store, or completed there: their ids in the spool, and there.
+        stages: of which these runs are; `pipeline` is the run of them all.
         journals: that were sent whole; each is the rest of a run.
+        completed: the stages that these are of.
         waiting: names of executions that still run; the next sync sends theirs.
         refused: what the store would not take, by the file that keeps it.
     """
 
     uri: str
     runs: dict[str, str] = field(default_factory=dict)
+    stages: list[str] = field(default_factory=list)
     journals: int = 0
+    completed: list[str] = field(default_factory=list)
     waiting: set[str] = field(default_factory=set)
     refused: dict[Path, str] = field(default_factory=dict)
 
@@ -56,7 +63,7 @@ def sync(root: Path) -> Sent:
     with locked(root):
         try:
             names = send_runs(connection, root, found.waiting)
-            found.runs = names.sent
+            found.runs, found.stages = names.sent, names.stages
             for journal in sorted(spool(root).glob("*.jsonl")):
                 _send_journal(connection, journal, names, found)
         except TrackingError:
@@ -84,7 +91,8 @@ def _send_journal(connection: Connection, journal: Path, names: Names, found: Se
         return
     client = connection.client
     target = names.known.get(run, run)
-    session = session_of(client.get_run(target)) if _exists(client, target) else ""
+    there = _there(client, target)
+    session = session_of(there) if there else ""
     if still_runs(session):
         found.waiting.add(session)
         return
@@ -105,16 +113,16 @@ def _send_journal(connection: Connection, journal: Path, names: Names, found: Se
     journal.unlink()
     shutil.rmtree(journal.with_suffix(""), ignore_errors=True)
     found.journals += 1
+    found.completed.append(stage_of(there) if there else "")
 
 
-def _exists(client: "MlflowClient", run: str) -> bool:
+def _there(client: "MlflowClient", run: str) -> "Run | None":
     try:
-        client.get_run(run)
+        return client.get_run(run)
     except Exception as error:
         if is_refusal(error):
-            return False
+            return None
         raise
-    return True
 
 
 def _read(journal: Path) -> tuple[dict[str, Any], list[Operation]] | None:
@@ -146,16 +154,26 @@ def _ready(operation: Operation, folder: Path, names: Names) -> Operation:
     return ready
 
 
-def told(sent: Sent) -> str:
-    """What to print."""
+def told(sent: Sent, *, ids: bool = True) -> str:
+    """What to print; with `ids` also which run has which name now."""
     if not sent.uri:
         return "the spool is empty: nothing to send"
-    whole, rest = _many(len(sent.runs), "run"), _many(sent.journals, "run")
-    lines = [f"sent to {sent.uri}: {whole}, and the rest of {rest}"]
-    lines += [f"  {old[:8]} is now {new}" for old, new in sent.runs.items()]
+    parts = [f"{_many(len(sent.runs), 'run')}{_names(sent.stages)}"] if sent.runs else []
+    if sent.journals:
+        parts.append(f"the rest of {_many(sent.journals, 'run')}{_names(sent.completed)}")
+    lines = [f"sent to {sent.uri}: {', and '.join(parts) or 'nothing'}"]
+    if ids:
+        lines += [f"  {old[:8]} is now {new}" for old, new in sent.runs.items()]
     lines += [f"not yet, it still runs: {session}" for session in sorted(sent.waiting)]
     lines += [f"kept in {file}: {why}" for file, why in sorted(sent.refused.items())]
     return "\n".join(lines)
+
+
+def _names(stages: Sequence[str]) -> str:
+    """Of which stages runs are, in the order in which they were made; in brackets."""
+    counts = Counter(stage for stage in stages if stage)
+    named = [f"{count} of {stage}" if count > 1 else stage for stage, count in counts.items()]
+    return f" ({', '.join(named)})" if named else ""
 
 
 def _many(count: int, noun: str) -> str:

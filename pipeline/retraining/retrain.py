@@ -37,6 +37,7 @@ from pipeline.tracking_store import (
     probe,
     public,
     reach,
+    spool,
     user_uri,
     waits,
 )
@@ -124,7 +125,7 @@ def _retrain(
             where = lineage_gaps.remote([root / ".dvc"])
             required(dvc(root, "push", "--run-cache"), f"pushing to DVC's remote {where}")
     if away:
-        week.verdict = "not judged"
+        week.verdict, week.place = "not judged", _spooled(root)
         week.why = f"{away}: the runs are kept here, and the next retraining judges the model"
         return
     with week.step("judging"):
@@ -156,7 +157,7 @@ def _store(root: Path, week: Week) -> str:
     problem = probe(uri)
     if problem is None:
         if waits(root):
-            week.notes.append(told(sync(root)).replace("\n", "; "))
+            week.notes.append(told(sync(root), ids=False).replace("\n", "; "))
         return ""
     away = f"MLflow at {public(uri)} does not answer ({problem})"
     if policy == "fail":
@@ -165,6 +166,16 @@ def _store(root: Path, week: Week) -> str:
             "machine that keeps its folder"
         )
     return away
+
+
+def _spooled(root: Path) -> str:
+    """Where the runs are while the store is away, and how they come from there."""
+    if not waits(root):
+        return ""
+    return (
+        f"kept in the spool (`{spool(root).relative_to(root)}`): the next retraining on this "
+        "machine sends it, or `cliptune sync` once the server answers"
+    )
 
 
 def _update(root: Path) -> None:

@@ -196,6 +196,18 @@ def test_what_validate_found_is_of_now_only_where_dvc_came_to_it(here: Path) -> 
     assert (found.verdict, found.validated) == ("failed", False)
 
 
+def test_runs_that_nobody_judged_are_in_the_spool(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "_store", lambda *_: "MLflow does not answer")
+    assert (week(here, "none").verdict, week(here, "none").place) == ("not judged", "")  # no run
+    monkeypatch.setattr(retrain, "waits", lambda _: 3)
+    week(here, "none")
+    page = (here / ".cliptune/retrain/summary.md").read_text()
+    assert "| run | kept in the spool (`.cliptune/spool`): the next retraining on this mach" in page
+    assert "`cliptune sync` once the server answers |" in page
+
+
 def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published

@@ -80,6 +80,10 @@ def test_a_spooled_pipeline_is_the_same_as_one_that_was_sent(
     over(monkeypatch)
     sent = syncing.sync(here.path)
     assert (len(sent.runs), sent.journals, sent.waiting, sent.refused) == (3, 0, set(), {})
+    assert syncing.told(sent, ids=False) == (
+        f"sent to {server.uri}: 3 runs (pipeline, prepare, train)"
+    )
+    assert f"\n  {old[0][:8]} is now " in syncing.told(sent)
     runs = here.runs(server.uri)
     assert {run.data.tags["spool.run_id"] for run in runs} == set(old)
     assert all_ids(runs) == {run.info.run_id for run in runs}
@@ -225,6 +229,7 @@ def test_a_journal_completes_its_run(
     try:
         sent = syncing.sync(here.path)
         assert (len(sent.runs), sent.journals) == (0, 1)
+        assert syncing.told(sent) == f"sent to {second.uri}: the rest of 1 run (train)"
         assert waits(here.path) == 0
         assert not [p for p in SPOOL.rglob("*") if p.is_file() and "mlflow.db" not in p.name]
         client = here.client(second.uri)
@@ -356,3 +361,14 @@ def test_waiting_runs_are_counted_without_opening_them(here: Toy) -> None:
     (SPOOL / "a.jsonl").write_text("")
     assert waits(here.path) == 1
     os.unlink(SPOOL / "a.jsonl")
+
+
+def test_what_was_sent_is_told_in_words() -> None:
+    sent = syncing.Sent(
+        "http://s", runs={"a": "b", "c": "d", "e": "f"}, stages=["train", "", "train"], journals=2
+    )
+    assert syncing.told(sent, ids=False) == (
+        "sent to http://s: 3 runs (2 of train), and the rest of 2 runs"
+    )
+    nothing = syncing.Sent("http://s", waiting={"1"})
+    assert syncing.told(nothing) == "sent to http://s: nothing\nnot yet, it still runs: 1"
