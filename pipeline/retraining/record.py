@@ -19,7 +19,7 @@ from pipeline.history.registry import (
     WHY,
 )
 from pipeline.reporting import mermaid
-from pipeline.reporting.comparison import TARGET
+from pipeline.reporting.comparison import METRICS, TARGET, percent
 
 COLUMNS = (
     "date",
@@ -39,6 +39,9 @@ COLUMNS = (
 
 SHOWN = 8
 """Lines in the chart."""
+
+SETS = 4
+"""Sets in a line of figures."""
 
 
 def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
@@ -68,6 +71,20 @@ def _add(root: Path, row: Mapping[str, Any]) -> None:
         known += "\n"
     writer.writerow(row)
     write_text(root / paths.RETRAINED, known + text.getvalue())
+
+
+def figures(tags: Mapping[str, str]) -> str:
+    """The main figure of each set when a version was judged, by its tags; empty: it never was."""
+    found = json.loads(tags.get(FIGURES, "{}"))
+    if not found or AT not in tags:
+        return ""
+    told = [
+        f"{METRICS[one['metric']]} {percent(one['challenger'])} on "
+        f"{'test pictures' if name == TARGET else name}"
+        for name, one in list(found.items())[:SETS]
+    ]
+    more = [f"and {len(found) - SETS} sets more"] if len(found) > SETS else []
+    return f"{', '.join([*told, *more])}; measured on {tags[AT][:10]}"
 
 
 def chart(root: Path) -> list[str]:

@@ -259,7 +259,10 @@ def _end(root: Path, week: Week) -> None:
     try:
         connection, _ = reach(root, lambda _: None)
         with answering(connection):
-            week.serves = number(Registry(connection, week.model).by_alias(CHAMPION))
+            champion = Registry(connection, week.model).by_alias(CHAMPION)
+        week.serves = number(champion)
+        if champion is not None and (week.promotion is None or week.promotion.found is None):
+            week.figures = record.figures(champion.tags)
     except CliptuneError:
         week.serves = ""
     page = written(root, week).read_text(encoding="utf-8")

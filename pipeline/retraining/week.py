@@ -33,6 +33,7 @@ class Week:
         validated: whether what `validate` found is of now.
         news: what is new in the data; None: not known, or nothing.
         serves: the version that is champion at the end; None: none is. Empty: not known.
+        figures: of the version that serves, where no model was measured now.
         place: where the run of the pipeline is found; empty: there is none.
         published: what became of the commits.
         left: the folder with what a failed stage had found.
@@ -49,6 +50,7 @@ class Week:
     promotion: Promotion | None = None
     model: str = ""
     serves: str | None = ""
+    figures: str = ""
     place: str = ""
     commit: str = ""
     published: str = ""
@@ -135,6 +137,7 @@ def _facts(week: Week, rejected: Mapping[str, int]) -> dict[str, str]:
     told = week.promotion
     gone = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejected.items()))
     return {
+        "who serves": cell(f"version {week.serves}: {week.figures}") if week.figures else "",
         "judged": f"version {told.challenger}" if told and told.challenger else "",
         "data": _told(week.news) if week.news else "",
         "rows rejected": gone,

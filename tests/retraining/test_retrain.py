@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -206,6 +208,20 @@ def test_runs_that_nobody_judged_are_in_the_spool(
     page = (here / ".cliptune/retrain/summary.md").read_text()
     assert "| run | kept in the spool (`.cliptune/spool`): the next retraining on this mach" in page
     assert "`cliptune sync` once the server answers |" in page
+
+
+def test_the_figures_of_who_serves_come_from_the_registry(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"target": {"metric": "top1", "challenger": 0.672}}
+    tags = {"promotion.at": "2026-11-30T04:00:00+0000", "promotion.figures": json.dumps(figures)}
+    champion = SimpleNamespace(version=3, tags=tags)
+    monkeypatch.setattr(retrain, "reach", lambda *_: (None, None))
+    monkeypatch.setattr(retrain, "answering", lambda _: nullcontext())
+    monkeypatch.setattr(retrain.Registry, "by_alias", lambda *_: champion)
+    monkeypatch.setattr(retrain.Registry, "__init__", lambda *_: None)
+    found = week(here, "none")
+    assert found.figures == "Zero-shot accuracy 67.2 % on test pictures; measured on 2026-11-30"
 
 
 def test_a_proposal_is_made_once(here: Path) -> None:

@@ -178,6 +178,22 @@ def judged() -> dict[str, str]:
     }  # fmt: skip
 
 
+def test_where_nothing_was_measured_the_figures_are_those_of_the_last_verdict() -> None:
+    found = record.figures(judged())
+    assert found == (
+        "Zero-shot accuracy 60.0 % on test pictures, Zero-shot accuracy 79.0 % on "
+        'an <img src=x> | "odd" set; measured on 2026-11-30'
+    )
+    quiet = Week(dry=False, verdict="nothing new", model="cliptune", serves="3", figures=found)
+    row = "| who serves | version 3: Zero-shot accuracy 60.0 % on test pictures, Zero-shot "
+    assert f"{row}accuracy 79.0 % on an &lt;img src=x> \\|" in as_markdown(quiet, rejected={})
+    many = json.loads(judged()["promotion.figures"])
+    many |= {f"set {number}": many[TARGET] for number in range(5)}
+    told_of = record.figures(judged() | {"promotion.figures": json.dumps(many)})
+    assert "on set 1, and 3 sets more; measured on" in told_of
+    assert record.figures({"pipeline.run_id": "r"}) == ""  # champion by hand: never judged
+
+
 def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> None:
     tags = judged()
     for _ in range(2):
