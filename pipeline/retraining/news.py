@@ -11,6 +11,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from pipeline import paths
+from pipeline.data.pairs import IMAGES_FILE, REJECTED_FILE
 from pipeline.errors import DataError
 from pipeline.history.diff_data import compare_pairs
 from pipeline.lineage_dvc import CODE_FOLDERS, overlap
@@ -28,14 +29,18 @@ class News:
 
     Attributes:
         pictures: that the data have now.
-        added, gone: since the commit.
+        added, gone: since the commit, in the clean pairs.
         changed: that have other captions or another label.
+        rejected, set_aside: of those that are gone the ones that the source still has, which
+            `validate` or `clean` left out; None: not known, since data/valid is not here.
     """
 
     pictures: int
     added: int
     gone: int
     changed: int
+    rejected: int | None = 0
+    set_aside: int | None = 0
 
     @property
     def new(self) -> int:
@@ -53,12 +58,29 @@ def news(root: Path) -> News | None:
     if files is None:
         return None
     before = pd.read_parquet(files[PAIRS], columns=COLUMNS)
-    _, counts = compare_pairs(before, pd.read_parquet(now, columns=COLUMNS))
+    after = pd.read_parquet(now, columns=COLUMNS)
+    _, counts = compare_pairs(before, after)
+    rejected, set_aside = _left_out(root, before[~before["image_id"].isin(after["image_id"])])
     return News(
         pictures=counts["pictures"][1],
         added=counts["added"],
         gone=counts["removed"],
         changed=counts["other_captions"] + counts["other_label"],
+        rejected=rejected,
+        set_aside=set_aside,
+    )
+
+
+def _left_out(root: Path, gone: pd.DataFrame) -> tuple[int | None, int | None]:
+    """Of pictures that are gone, how many `validate` rejected by name, and `clean` set aside."""
+    valid, rejected = (root / paths.VALID / name for name in (IMAGES_FILE, REJECTED_FILE))
+    if not (valid.is_file() and rejected.is_file()):
+        return None, None
+    ids = gone["image_id"].isin(pd.read_parquet(valid, columns=["image_id"])["image_id"])
+    names = gone["image"].isin(pd.read_parquet(rejected, columns=["image"])["image"].dropna())
+    return (
+        int(gone.loc[names & ~ids, "image_id"].nunique()),
+        int(gone.loc[ids, "image_id"].nunique()),
     )
 
 

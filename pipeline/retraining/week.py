@@ -149,8 +149,14 @@ def _facts(week: Week, rejected: Mapping[str, int]) -> dict[str, str]:
 
 
 def _told(news: News) -> str:
+    if news.rejected is None or news.set_aside is None:
+        gone = f"{news.gone:,} gone or set aside" if news.gone else "0 gone"
+    else:
+        gone = f"{news.gone - news.rejected - news.set_aside:,} gone"
+        gone += f", {news.rejected:,} rejected now" if news.rejected else ""
+        gone += f", {news.set_aside:,} set aside now" if news.set_aside else ""
     return (
-        f"{news.pictures:,} pictures: {news.added:,} new, {news.gone:,} gone, "
+        f"{news.pictures:,} pictures: {news.added:,} new, {gone}, "
         f"{news.changed:,} with another caption or label"
     )
 

@@ -103,6 +103,14 @@ def test_pictures_are_counted_against_those_of_the_commit(tree: Path) -> None:
     found = news.news(tree)
     assert (found.pictures, found.added, found.gone, found.changed) == (42, 7, 5, 2)
     assert found.new == 14
+    assert (found.rejected, found.set_aside) == (None, None)
+    valid = tree / "data/valid"
+    valid.mkdir()
+    pairs(range(2, 47))[["image_id"]].to_parquet(valid / "images.parquet")  # 3 are set aside
+    pd.DataFrame({"image": ["1.jpg", None, "45.jpg"]}).to_parquet(valid / "rejected.parquet")
+    counted = news.news(tree)
+    assert (counted.gone, counted.rejected, counted.set_aside, counted.new) == (5, 1, 3, 14)
+    (valid / "images.parquet").unlink()
     # A clone has nothing of the commit in its cache: the remote has.
     for file in (tree / ".dvc/cache/files").rglob("*"):
         if file.is_file():

@@ -62,6 +62,23 @@ def test_the_first_lines_say_who_serves_and_why() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rejected", "set_aside", "said"),
+    [
+        (0, 3, "30 new, 4 gone, 3 set aside now, 1 with"),
+        (2, 0, "30 new, 5 gone, 2 rejected now, 1 with"),
+        (2, 5, "30 new, 0 gone, 2 rejected now, 5 set aside now, 1 with"),
+        (None, None, "30 new, 7 gone or set aside, 1 with"),
+    ],
+)
+def test_what_the_source_still_has_is_not_told_as_gone(
+    rejected: int | None, set_aside: int | None, said: str
+) -> None:
+    found = week()
+    found.news = News(1200, 30, 7, 1, rejected, set_aside)
+    assert said in as_markdown(found, rejected={})
+
+
 def test_texts_of_the_data_are_shown_and_not_read() -> None:
     page = as_markdown(week("hold"), rejected={})
     assert "<b>" not in page
