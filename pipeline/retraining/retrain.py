@@ -22,7 +22,7 @@ from pipeline.history.registry import CHAMPION, Registry, answering, number
 from pipeline.history.sync import sync, told
 from pipeline.lineage_secrets import redact
 from pipeline.params import RetrainCommand
-from pipeline.retraining import folders, record, tree
+from pipeline.retraining import changes, folders, record, tree
 from pipeline.retraining.commands import CommandError, dvc, git, required
 from pipeline.retraining.commits import Commits
 from pipeline.retraining.news import news, only_data
@@ -114,11 +114,12 @@ def _retrain(
         if publish != "none" and not week.dry:
             # Without dvc.lock: the one of HEAD is that of the last training, from which is counted.
             commits.add(tree.data_files(root), f"Data of {week.date}")
-    if params.retrain.least_new and _too_little(root, params, week, remote=remote):
-        return
-    with week.step("pipeline"):
-        _run(root, week, remote=remote)
-        week.news = week.news or news(root)
+    with changes.noted(root, week, pretrained=params.model.pretrained):
+        if params.retrain.least_new and _too_little(root, params, week, remote=remote):
+            return
+        with week.step("pipeline"):
+            _run(root, week, remote=remote)
+            week.news = week.news or news(root)
     named = tree.touched(root) or (publish != "none" and tree.ahead(root))
     if remote and not week.dry and named:
         with week.step("data to the remote"):

@@ -31,6 +31,7 @@ class Week:
         points: of a command that failed: what it was for, and what it said line by line.
         seconds: what each step took, in order.
         validated: whether what `validate` found is of now.
+        changed: what made the pipeline run; empty: nothing did.
         news: what is new in the data; None: not known, or nothing.
         serves: the version that is champion at the end; None: none is. Empty: not known.
         figures: of the version that serves, where no model was measured now.
@@ -46,6 +47,7 @@ class Week:
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
     seconds: dict[str, float] = field(default_factory=dict)
     validated: bool = False
+    changed: str = ""
     news: News | None = None
     promotion: Promotion | None = None
     model: str = ""
@@ -139,6 +141,7 @@ def _facts(week: Week, rejected: Mapping[str, int]) -> dict[str, str]:
     return {
         "who serves": cell(f"version {week.serves}: {week.figures}") if week.figures else "",
         "judged": f"version {told.challenger}" if told and told.challenger else "",
+        "changed": cell(week.changed),
         "data": _told(week.news) if week.news else "",
         "rows rejected": gone,
         "run": week.place,

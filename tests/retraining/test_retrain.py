@@ -183,6 +183,7 @@ def test_a_stage_that_stops_is_told_line_by_line(here: Path) -> None:
     found = week(here, "none")
     assert (found.verdict, found.validated) == ("failed", False)
     assert found.why == "the pipeline failed in the stage validate: two checks: one row 1 two"
+    assert found.changed == "data data/mine"
     page = (here / ".cliptune/retrain/summary.md").read_text()
     assert "in the stage validate:\n\n- two checks:\n- one\n  - row 1\n- two\n" in page
 
@@ -222,6 +223,17 @@ def test_the_figures_of_who_serves_come_from_the_registry(
     monkeypatch.setattr(retrain.Registry, "__init__", lambda *_: None)
     found = week(here, "none")
     assert found.figures == "Zero-shot accuracy 67.2 % on test pictures; measured on 2026-11-30"
+
+
+def test_what_made_the_pipeline_run_is_told_and_not_asked_of_dvc_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.retraining.changes.status", None)
+    assert week(here, "none").changed == ""
+    deliver(here, range(45))
+    assert week(here, "none").changed == "data data/mine"
+    page = (here / ".cliptune/retrain/summary.md").read_text()
+    assert "| changed | data data/mine |" in page
 
 
 def test_a_proposal_is_made_once(here: Path) -> None:

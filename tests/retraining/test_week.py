@@ -41,7 +41,8 @@ def week(verdict: str = "promote") -> Week:
     promotion = told(verdict)
     return Week(
         dry=False, verdict=verdict, why=promotion.reasons, date="2026-11-30",  # type: ignore[arg-type]
-        seconds={"pipeline": 61.26, "judging": 4.0}, news=News(1200, 30, 2, 1),
+        changed="data data/mine", seconds={"pipeline": 61.26, "judging": 4.0},
+        news=News(1200, 30, 2, 1),
         promotion=promotion, model="cliptune", serves="2" if verdict == "promote" else "1",
     )  # fmt: skip
 
@@ -55,6 +56,7 @@ def test_the_first_lines_say_who_serves_and_why() -> None:
     ]
     assert "| data | 1,200 pictures: 30 new, 2 gone, 1 with another caption or label |" in page
     assert "| rows rejected | image_truncated 1,200 |" in page
+    assert "| changed | data data/mine |" in page
     assert "| all | 65.3 |" in page
     held = as_markdown(week("hold"), rejected={})
     assert held.splitlines()[2] == (
