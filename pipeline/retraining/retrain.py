@@ -27,6 +27,7 @@ from pipeline.retraining.commands import CommandError, dvc, git, required
 from pipeline.retraining.commits import Commits
 from pipeline.retraining.news import news, only_data
 from pipeline.retraining.proposals import Proposal, proposed, taken_up
+from pipeline.retraining.remote import may_train, require_writable
 from pipeline.retraining.tree import Publish
 from pipeline.retraining.week import Week, forget, summary, written
 from pipeline.tracking_runs import place
@@ -114,14 +115,16 @@ def _retrain(
         if publish != "none" and not week.dry:
             # Without dvc.lock: the one of HEAD is that of the last training, from which is counted.
             commits.add(tree.data_files(root), f"Data of {week.date}")
+    if remote and not week.dry and (_to_push(root, publish) or may_train(root)):
+        with week.step("a try at the remote"):
+            require_writable(root)
     with changes.noted(root, week, pretrained=params.model.pretrained):
         if params.retrain.least_new and _too_little(root, params, week, remote=remote):
             return
         with week.step("pipeline"):
             _run(root, week, remote=remote)
             week.news = week.news or news(root)
-    named = tree.touched(root) or (publish != "none" and tree.ahead(root))
-    if remote and not week.dry and named:
+    if remote and not week.dry and _to_push(root, publish):
         with week.step("data to the remote"):
             where = lineage_gaps.remote([root / ".dvc"])
             required(dvc(root, "push", "--run-cache"), f"pushing to DVC's remote {where}")
@@ -134,6 +137,11 @@ def _retrain(
     if publish != "none" and not week.dry:
         with week.step("publishing"):
             _publish(root, week, commits, proposal)
+
+
+def _to_push(root: Path, publish: Publish) -> bool:
+    """Whether a .dvc file or dvc.lock names what the remote may lack."""
+    return tree.touched(root) or (publish != "none" and tree.ahead(root))
 
 
 def _require_places(publish: Publish, *, remote: bool) -> None:

@@ -236,6 +236,45 @@ def test_what_made_the_pipeline_run_is_told_and_not_asked_of_dvc_again(
     assert "| changed | data data/mine |" in page
 
 
+def commit(here: Path, name: str) -> None:
+    file = here / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+    git(here, "add", name)
+    git(here, *IDENTITY, "commit", "--quiet", "--message", name)
+    git(here, "push", "--quiet", "origin", "main")
+
+
+@pytest.mark.parametrize("publish", ["none", "commit"])
+def test_a_remote_that_refuses_is_told_before_the_work(here: Path, publish: Publish) -> None:
+    place = here.parent / "far/cliptune.txt"
+    place.mkdir()  # no file can be written there
+    assert week(here, publish).verdict == "hold"  # nothing new, nothing tried
+    commit(here, "README.md")
+    assert week(here, publish).verdict == "hold"
+    commit(here, "pipeline/code.py")
+    found = week(here, publish)
+    assert (found.verdict, "pipeline" in found.seconds) == ("failed", False)
+    assert f"writing to DVC's remote far ({here.parent / 'far'}) failed: " in found.why
+    assert "; nothing was computed. Look at that address" in found.why
+    place.rmdir()
+    assert week(here, publish).verdict == "hold"
+    assert place.is_file()
+    place.unlink()
+    place.mkdir()
+    deliver(here, range(45))
+    assert week(here, publish).verdict == "failed"
+    place.rmdir()
+    assert week(here, publish).verdict == "hold"
+
+
+def test_a_dry_run_writes_nothing_to_the_remote(here: Path) -> None:
+    deliver(here, range(45))
+    params = load(RetrainCommand, ROOT / "params.yaml")
+    assert retrain.retrain(here, params, publish="none", dry=True)[0].verdict == "hold"
+    assert not (here.parent / "far/cliptune.txt").exists()
+
+
 def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published
