@@ -79,7 +79,7 @@ def figures(tags: Mapping[str, str]) -> str:
     if not found or AT not in tags:
         return ""
     told = [
-        f"{METRICS[one['metric']]} {percent(one['challenger'])} on "
+        f"{METRICS.get(one['metric'], one['metric'])} {percent(one['challenger'])} on "
         f"{'test pictures' if name == TARGET else name}"
         for name, one in list(found.items())[:SETS]
     ]
