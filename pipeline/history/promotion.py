@@ -123,12 +123,19 @@ def tables(told: Promotion) -> list[str]:
 def cell(text: str) -> str:
     """A text of the user's data as a cell of a Markdown table, shown as it is.
 
-    It is no link or picture, addresses nobody (@team) and closes no issue (#12).
+    It is no link or picture, and as `unaddressed` has it.
     """
-    text = re.sub(r"(?<=[@#])(?=\w)", "\u200b", text)
+    text = unaddressed(text)
     for character, shown in SHOWN_AS.items():
         text = text.replace(character, shown)
     return " ".join(text.split())
+
+
+def unaddressed(text: str) -> str:
+    """A text that, as a comment or a commit's message, calls nobody (@team) and closes no issue
+    (#12).
+    """
+    return re.sub(r"(?<=[@#])(?=\w)", "\u200b", text)
 
 
 def chart(told: Promotion) -> list[str]:

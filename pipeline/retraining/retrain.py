@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from pipeline import lineage_gaps, paths
 from pipeline.errors import CliptuneError, DataError, TrackingError
 from pipeline.history.promote import promote
+from pipeline.history.promotion import unaddressed
 from pipeline.history.registry import CHAMPION, Registry, answering, number
 from pipeline.history.sync import sync, told
 from pipeline.lineage_secrets import redact
@@ -105,9 +106,7 @@ def _retrain(
     if publish != "none" and not week.dry:
         base = tree.destination(root)  # before the work
         if publish == "pull-request":
-            with week.step("what waits to be merged"):
-                proposal = taken_up(root, base, commits, date=week.date)
-            week.notes += [proposal.note] if proposal.note else []
+            proposal = _proposal(root, week, commits, base=base)
     with week.step("tracking store"):
         away = _store(root, week)
     with week.step("new data"):
@@ -137,6 +136,14 @@ def _retrain(
     if publish != "none" and not week.dry:
         with week.step("publishing"):
             _publish(root, week, commits, proposal)
+
+
+def _proposal(root: Path, week: Week, commits: Commits, *, base: str) -> Proposal:
+    with week.step("what waits to be merged"):
+        proposal = taken_up(root, base, commits, date=week.date)
+    if proposal.note:
+        week.notes.append(proposal.note)
+    return proposal
 
 
 def _to_push(root: Path, publish: Publish) -> bool:
@@ -250,7 +257,9 @@ def _fetch(root: Path, params: RetrainCommand, served: bool) -> None:
 
 def _publish(root: Path, week: Week, commits: Commits, proposal: Proposal | None) -> None:
     made = commits.add(
-        tree.products(root), f"Retrained: {week.verdict}", f"{week.why}\n\n{week.place}"
+        tree.products(root),
+        f"Retrained: {week.verdict}",
+        f"{unaddressed(week.why)}\n\n{week.place}",
     )
     week.commit = git(root, "rev-parse", "HEAD")
     # What is proposed already, in a branch of origin, is not proposed again.

@@ -275,6 +275,20 @@ def test_a_dry_run_writes_nothing_to_the_remote(here: Path) -> None:
     assert not (here.parent / "far/cliptune.txt").exists()
 
 
+def test_a_commit_of_it_calls_nobody(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class, or the reason of a rollback, may be called anything."""
+
+    def judged(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> None:
+        judge(root, params, week, remote=remote)
+        week.why = "label = fixes #12 for @team"
+
+    monkeypatch.setattr(retrain, "_judge", judged)
+    deliver(here, range(45))
+    assert week(here).published == "pushed to main"
+    said = git(here, "log", "--max-count=1", "--format=%b")
+    assert said.strip() == "label = fixes #\u200b12 for @\u200bteam"
+
+
 def test_a_proposal_is_made_once(here: Path) -> None:
     deliver(here, range(45))
     assert "open a pull request" in week(here, "pull-request").published
