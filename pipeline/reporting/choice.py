@@ -11,11 +11,15 @@ def choice_sentence(alpha: float, choice: Mapping[str, Any], *, model: str = "mo
     bound = choice["max_forgetting"]
     limit = f"no general set loses more than {100 * bound:g} points" if bound is not None else ""
     beyond = choice["alpha_without_bound"]
+    instead = (
+        f"(α = {beyond:g} would give {percent(choice['validation_without_bound'])} on the "
+        f"validation pictures instead of {percent(choice['validation'])})"
+    )
     if alpha == 0:
         where = f"{model} is the base itself"
         if bound is None or beyond == 0:
             return f"{where}: nothing on the way to the trained model was better on validation."
-        return f"{where}: at no other point that was tried is it true that {limit}."
+        return f"{where}: where {limit}, no other point was better on validation {instead}."
     where = (
         f"{model} is the trained model itself (α = 1)"
         if alpha == 1
@@ -24,8 +28,4 @@ def choice_sentence(alpha: float, choice: Mapping[str, Any], *, model: str = "mo
     if bound is None or beyond == alpha:
         also = f", and {limit}" if limit else ""
         return f"{where}: the best on validation{also}."
-    return (
-        f"{where}: the best on validation where {limit} (α = {beyond:g} would give "
-        f"{percent(choice['validation_without_bound'])} on the validation pictures instead of "
-        f"{percent(choice['validation'])})."
-    )
+    return f"{where}: the best on validation where {limit} {instead}."
