@@ -77,6 +77,12 @@ def _told(root: Path, params: RetrainCommand, week: Week, publish: Publish) -> N
     """Retrain, and leave a summary however it ends."""
     commits = None
     try:
+        mended = tree.mended(root)
+        if mended:
+            week.notes.append(
+                f"git could not merge {', '.join(mended)} with what was brought from elsewhere: "
+                "that of the commit was taken, and what lay here is in `git stash`"
+            )
         tree.require_clean(root)
         commits = Commits(root)
         _retrain(root, params, week, commits=commits, publish=publish)

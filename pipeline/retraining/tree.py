@@ -45,11 +45,10 @@ def require_clean(root: Path) -> None:
     """
     if not git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False):
         raise DataError("there is no git commit: `git init`, `git add .`, `git commit`")
-    folder = Path(git(root, "rev-parse", "--absolute-git-dir"))
-    under_way = [name for name in UNDER_WAY if (folder / name).exists()]
+    under_way = _under_way(root)
     if under_way:
-        raise DataError(f"git is in the middle of something ({under_way[0]}): end it, or abort it")
-    unmerged = unmerged_files(root)  # such as of `git pull --autostash`, which ends well then
+        raise DataError(f"git is in the middle of something ({under_way}): end it, or abort it")
+    unmerged = unmerged_files(root)
     if unmerged:
         names = " ".join(unmerged)
         raise DataError(f"git could not merge {names}: take the commit's (`git checkout HEAD -- "
@@ -67,9 +66,30 @@ def require_clean(root: Path) -> None:
                         "no commit can't be part of a scheduled model")  # fmt: skip
 
 
-def unmerged_files(root: Path) -> list[str]:
-    """The files that git could not merge."""
-    listed = git(root, "diff", "--name-only", "--diff-filter=U", "-z", "--relative")
+def mended(root: Path) -> list[str]:
+    """The files of PRODUCTS that a `git pull --autostash` could not merge, now as in the commit.
+
+    Such a pull ends well, and nobody watches. What lay here is in `git stash`, and can be computed
+    again. Nothing is done where somebody is at a merge, or where it is about other files too.
+    """
+    unmerged = unmerged_files(root)
+    if _under_way(root) or unmerged != unmerged_files(root, *PRODUCTS):
+        return []
+    if unmerged:
+        git(root, "checkout", "--quiet", "HEAD", "--", *unmerged)
+    return unmerged
+
+
+def _under_way(root: Path) -> str:
+    """What git is in the middle of, by the name of its file; empty: nothing."""
+    folder = Path(git(root, "rev-parse", "--absolute-git-dir"))
+    return next((name for name in UNDER_WAY if (folder / name).exists()), "")
+
+
+def unmerged_files(root: Path, *specs: str) -> list[str]:
+    """The files that git could not merge, of all or of those that pathspecs name."""
+    options = ("--name-only", "--diff-filter=U", "-z", "--relative")
+    listed = git(root, "diff", *options, "--", *specs)
     return [name for name in listed.split("\0") if name]
 
 

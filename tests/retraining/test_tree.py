@@ -161,17 +161,31 @@ def test_a_tag_is_no_branch_to_publish_to(here: Path, monkeypatch: pytest.Monkey
         tree.destination(here)
 
 
-def test_what_an_autostash_could_not_merge_is_told(here: Path) -> None:
-    """`git pull --autostash` ends with 0 then, and leaves marks of the conflict in the file."""
-    (here / "dvc.lock").write_text("theirs")
-    git(here, "add", "dvc.lock")
+def torn(here: Path, name: str) -> None:
+    """As `git pull --autostash` leaves a file, which ends with 0 then."""
+    (here / name).write_text("theirs")
+    git(here, "add", name)
     git(here, *tree.IDENTITY, "commit", "--quiet", "--message", "lock")
     for text in ("mine", "theirs too"):
-        (here / "dvc.lock").write_text(text)
+        (here / name).write_text(text)
         git(here, *(("stash", "--quiet") if text == "mine" else ("commit", "--quiet", "-am", "2")))
     git(here, "stash", "apply", check=False)
-    assert "<<<<<<<" in (here / "dvc.lock").read_text()
+    assert "<<<<<<<" in (here / name).read_text()
+
+
+def test_what_an_autostash_could_not_merge_is_mended(here: Path) -> None:
+    torn(here, "dvc.lock")
     with pytest.raises(DataError, match=r"merge dvc\.lock: .*`git checkout HEAD -- dvc\.lock`"):
         tree.require_clean(here)
-    git(here, "checkout", "HEAD", "--", "dvc.lock")
+    assert tree.mended(here) == ["dvc.lock"]
     tree.require_clean(here)
+    assert (here / "dvc.lock").read_text() == "theirs too"
+    assert git(here, "show", "stash@{0}:dvc.lock") == "mine"  # nothing is lost
+    assert tree.mended(here) == []
+
+
+def test_what_else_could_not_be_merged_is_told(here: Path) -> None:
+    torn(here, "params.yaml")
+    assert tree.mended(here) == []
+    with pytest.raises(DataError, match=r"git could not merge params\.yaml: take"):
+        tree.require_clean(here)
