@@ -136,7 +136,8 @@ def _strange(root: Path, fork: str, tip: str) -> str:
     """What the branch changes that no retraining does, in words; empty: nothing."""
     every = git(root, "diff", "--name-only", "-z", fork, tip).split("\0")
     known = git(root, "diff", "--name-only", "-z", fork, tip, "--", *PRODUCTS).split("\0")
-    others = [name for name in every if name not in known]
+    gone = _names(root, "--diff-filter=D", fork, tip)
+    others = [*gone, *(name for name in every if name not in known)]
     if others:
         return f"a change of {others[0]}"
     for name in _names(root, fork, tip, "--", DATA):

@@ -61,6 +61,8 @@ def others_push(origin: Path, name: str, text: str, branch: str = "main") -> Non
     git(folder, "switch", "--quiet", branch)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(text)
+    if not text:
+        (folder / name).unlink()
     saved(folder, f"theirs: {name}")
     git(folder, "push", "--quiet", "origin", branch)
 
@@ -181,6 +183,7 @@ def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
         ("stages.py", "import os\n", "a change of stages.py"),
         ("data/mine.dvc", IMPORTED.replace("bucket", "theirs"), "other sources in data/mine.dvc"),
         ("data/more.dvc", IMPORTED.replace("mine", "more"), "other sources in data/more.dvc"),
+        ("dvc.lock", "", "a change of dvc.lock"),
     ],
 )
 def test_what_nobody_looked_at_is_not_run(origin: Path, name: str, text: str, said: str) -> None:
