@@ -40,6 +40,8 @@ def origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (first / "data/mine.dvc").write_text(IMPORTED)
     (first / ".gitignore").write_text("/.cliptune\n")
     (first / ".gitattributes").write_text("metrics/history.csv merge=union\n")
+    (first / "metrics").mkdir()
+    (first / "metrics/history.csv").write_text("week\n")
     saved(first, "first")
     git(first, "push", "--quiet", "origin", "main")
     return origin
@@ -183,7 +185,7 @@ def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
         ("stages.py", "import os\n", "a change of stages.py"),
         ("data/mine.dvc", IMPORTED.replace("bucket", "theirs"), "other sources in data/mine.dvc"),
         ("data/more.dvc", IMPORTED.replace("mine", "more"), "other sources in data/more.dvc"),
-        ("dvc.lock", "", "a change of dvc.lock"),
+        ("metrics/history.csv", "", "a change of metrics/history.csv"),
     ],
 )
 def test_what_nobody_looked_at_is_not_run(origin: Path, name: str, text: str, said: str) -> None:
