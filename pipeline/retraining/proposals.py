@@ -8,9 +8,10 @@ branch's retrainings are proposed from one other branch, and stand on each other
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +27,10 @@ from pipeline.retraining.commits import Commits
 from pipeline.retraining.tree import DATA, PRODUCTS, destination
 
 HISTORY = paths.RETRAINED.as_posix()
+LEFT = (
+    "{branch} of origin holds {strange}, which nobody has looked at: it is neither run nor built "
+    "on, and what was judged there is counted again. Merge it, or close it and delete the branch."
+)
 VERSIONS = {
     "md5", "hash", "etag", "checksum", "version_id", "size", "nfiles", "files", "isexec",
     "rev_lock",
@@ -41,41 +46,64 @@ class Proposal:
         branch: of origin.
         replaces: the commit there that the branch may be taken away from, since all that it held
             was merged; empty: none.
-        note: what a reader of the summary has to know; empty: nothing.
+        notes: what a reader of the summary has to know.
     """
 
     branch: str
     replaces: str = ""
-    note: str = ""
+    notes: Sequence[str] = ()
 
 
-def taken_up(root: Path, base: str, commits: Commits, *, date: str) -> Proposal:
+def taken_up(root: Path, base: str, commits: Commits) -> Proposal:
     """Stand on what waits to be merged into `base`; the branch to propose from.
 
     Files that lie in the tree otherwise than in its commit are those of a retraining here, and stay
     as they are. A branch that holds more than a retraining makes is nobody's to build on: what it
-    changes has been looked at by nobody. It is left, and another one proposed from.
+    changes has been looked at by nobody. It is left, and the next one of its name taken.
     """
-    branch = f"retrain/{base}"
     heads = "refs/heads/retrain/*:refs/remotes/origin/retrain/*"
     git(root, "fetch", "--quiet", "--prune", "origin", f"+{heads}")
-    tip = git(
-        root, "rev-parse", "--verify", "--quiet", f"refs/remotes/origin/{branch}", check=False
-    )
-    if not tip or _holds(root, "HEAD", tip):
-        return Proposal(branch)
     own = git(root, "rev-parse", "HEAD")
-    fork = git(root, "merge-base", own, tip, check=False)
-    strange = _strange(root, fork, tip) if fork else "a history of its own"
-    if strange:
-        other = f"{branch}-{date}-{own[:8]}"
-        return Proposal(other, note=f"{branch} of origin holds {strange}: it was left as it is")
-    joined = _joined(root, own, tip, fork)
-    if joined == git(root, "rev-parse", f"{own}^{{tree}}"):
-        return Proposal(branch, replaces=tip)
+    tree = git(root, "rev-parse", f"{own}^{{tree}}")
+    waiting: list[tuple[str, str, str]] = []
+    merged: dict[str, str] = {}
+    notes: list[str] = []
+    known = _branches(root, f"retrain/{base}")
+    for branch, tip in known.items():
+        fork = git(root, "merge-base", own, tip, check=False)
+        if _holds(root, own, tip):
+            merged[branch] = ""
+        elif strange := _strange(root, fork, tip):
+            notes.append(LEFT.format(branch=branch, strange=strange))
+        elif (joined := _joined(root, own, tip, fork)) == tree:
+            merged[branch] = tip
+        else:
+            waiting.append((branch, tip, joined))
+    if not waiting:
+        names = (_named(f"retrain/{base}", number) for number in count(1))
+        branch = next(name for name in names if name in merged or name not in known)
+        return Proposal(branch, replaces=merged.get(branch, ""), notes=notes)
+    branch, tip, joined = waiting[-1]
     with _moved(root, own, joined):
         commits.join(tip, joined)
-    return Proposal(branch, note=f"this goes on from {branch}, which nobody has merged yet")
+    goes_on = f"This goes on from {branch}, which nobody has merged yet."
+    return Proposal(branch, notes=[*notes, goes_on])
+
+
+def _named(first: str, number: int) -> str:
+    return first if number == 1 else f"{first}-{number}"
+
+
+def _branches(root: Path, first: str) -> dict[str, str]:
+    """The commits of the branches of origin that are called `first`, `first`-2, …, in order."""
+    listed = git(
+        root, "for-each-ref", "--format=%(refname:lstrip=3) %(objectname)",
+        f"refs/remotes/origin/{first}", f"refs/remotes/origin/{first}-*",
+    )  # fmt: skip
+    tips = dict(line.split(" ") for line in listed.splitlines())
+    numbers = {name: name.removeprefix(first).removeprefix("-") or "1" for name in tips}
+    ours = [name for name, number in numbers.items() if number.isdecimal()]
+    return {name: tips[name] for name in sorted(ours, key=lambda name: int(numbers[name]))}
 
 
 def proposed(root: Path, proposal: Proposal, *, title: str, body: Path) -> str:
@@ -134,6 +162,8 @@ def _names(root: Path, *arguments: str) -> list[str]:
 
 def _strange(root: Path, fork: str, tip: str) -> str:
     """What the branch changes that no retraining does, in words; empty: nothing."""
+    if not fork:
+        return "a history of its own"
     every = git(root, "diff", "--name-only", "-z", fork, tip).split("\0")
     known = git(root, "diff", "--name-only", "-z", fork, tip, "--", *PRODUCTS).split("\0")
     gone = _names(root, "--diff-filter=D", fork, tip)

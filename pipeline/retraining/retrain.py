@@ -80,8 +80,8 @@ def _told(root: Path, params: RetrainCommand, week: Week, publish: Publish) -> N
         mended = tree.mended(root)
         if mended:
             week.notes.append(
-                f"git could not merge {', '.join(mended)} with what was brought from elsewhere: "
-                "that of the commit was taken, and what lay here is in `git stash`"
+                f"Git could not merge {', '.join(mended)} with what was brought from elsewhere: "
+                "that of the commit was taken, and what lay here is in `git stash`."
             )
         tree.require_clean(root)
         commits = Commits(root)
@@ -146,9 +146,8 @@ def _retrain(
 
 def _proposal(root: Path, week: Week, commits: Commits, *, base: str) -> Proposal:
     with week.step("what waits to be merged"):
-        proposal = taken_up(root, base, commits, date=week.date)
-    if proposal.note:
-        week.notes.append(proposal.note)
+        proposal = taken_up(root, base, commits)
+    week.notes += proposal.notes
     return proposal
 
 

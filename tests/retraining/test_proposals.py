@@ -80,7 +80,7 @@ def branches(origin: Path) -> list[str]:
 def week(folder: Path, number: int) -> Proposal:
     """What a retraining does to git: a version of the data, dvc.lock, a line of the history."""
     commits = Commits(folder)
-    proposal = proposals.taken_up(folder, "main", commits, date="2026-01-01")
+    proposal = proposals.taken_up(folder, "main", commits)
     (folder / "data/mine.dvc").write_text(f"{IMPORTED}  md5: {number}\n")
     commits.add(tree.data_files(folder), f"Data {number}")
     (folder / "dvc.lock").write_text(f"week {number}\n")
@@ -98,7 +98,7 @@ def test_weeks_on_new_machines_stand_on_each_other_in_one_branch(origin: Path) -
     for number in (1, 2, 3):
         folder = clone(origin)
         proposal = week(folder, number)
-    assert proposal.note == "this goes on from retrain/main, which nobody has merged yet"
+    assert proposal.notes == ["This goes on from retrain/main, which nobody has merged yet."]
     assert branches(origin) == ["main", BRANCH]
     assert titles(origin)[:2] == ["Retrained 3", "Data 3"]
     assert len(titles(origin)) == 7
@@ -122,7 +122,7 @@ def test_a_week_that_changes_nothing_more_is_no_commit(origin: Path) -> None:
     week(clone(origin), 1)
     folder = clone(origin)
     commits = Commits(folder)
-    proposals.taken_up(folder, "main", commits, date="2026-01-02")
+    proposals.taken_up(folder, "main", commits)
     assert not tree.ahead(folder)
     assert (folder / "dvc.lock").read_text() == "week 1\n"
     assert commits.add(tree.products(folder), "nothing") is None
@@ -137,7 +137,7 @@ def test_what_came_into_main_meanwhile_comes_first(origin: Path) -> None:
     others_push(origin, "metrics/history.csv", "week\n0\n")
     folder = clone(origin)
     commits = Commits(folder)
-    proposals.taken_up(folder, "main", commits, date="2026-01-02")
+    proposals.taken_up(folder, "main", commits)
     assert (folder / "params.yaml").read_text() == "seed: 1\n"
     assert (folder / "dvc.lock").read_text() == "theirs\n"
     assert (folder / "data/mine.dvc").read_text().endswith("md5: 1\n")
@@ -157,7 +157,7 @@ def test_a_joined_commit_that_was_taken_back_keeps_its_name(origin: Path) -> Non
         commits = Commits(folder)
         with pytest.MonkeyPatch.context() as clock:
             clock.setenv("GIT_COMMITTER_DATE", f"2026-01-0{second}T00:00:00")
-            proposals.taken_up(folder, "main", commits, date="2026-01-02")
+            proposals.taken_up(folder, "main", commits)
         made.append(git(folder, "rev-parse", "HEAD"))
         commits.take_back()
     assert made[0] == made[1]
@@ -173,7 +173,7 @@ def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
         saved(merging, "Retrained (#1)")
     git(merging, "push", "--quiet", "origin", "main")
     proposal = week(clone(origin), 2)
-    assert proposal.note == ""
+    assert list(proposal.notes) == []
     assert titles(origin)[:2] == ["Retrained 2", "Data 2"]
     assert titles(origin)[2] == titles(origin, "main")[0]
     assert git(origin, "show", f"{BRANCH}:metrics/history.csv") == "week\n1\n2"
@@ -191,19 +191,33 @@ def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
 def test_what_nobody_looked_at_is_not_run(origin: Path, name: str, text: str, said: str) -> None:
     week(clone(origin), 1)
     others_push(origin, name, text, BRANCH)
-    folder = clone(origin)
-    proposal = week(folder, 2)
-    assert proposal.note == f"{BRANCH} of origin holds {said}: it was left as it is"
-    assert proposal.branch.startswith(f"{BRANCH}-2026-01-01-")
+    proposal = week(clone(origin), 2)
+    (note,) = proposal.notes
+    assert note.startswith(f"{BRANCH} of origin holds {said}, which nobody has looked at: it is ")
+    assert proposal.branch == f"{BRANCH}-2"
     assert titles(origin, proposal.branch) == ["Retrained 2", "Data 2", "first"]
     assert titles(origin)[0] == f"theirs: {name}"
+    notes = week(clone(origin), 3).notes  # goes on from the second as from the first
+    assert notes == [note, f"This goes on from {BRANCH}-2, which nobody has merged yet."]
+    assert titles(origin, f"{BRANCH}-2")[:3] == ["Retrained 3", "Data 3", "Retrained 2"]
+    assert branches(origin) == ["main", BRANCH, f"{BRANCH}-2"]
+    git(origin, "branch", "--quiet", "-D", BRANCH)  # refused; the other still waits
+    assert list(week(clone(origin), 4).notes) == notes[1:]
+    assert branches(origin) == ["main", f"{BRANCH}-2"]
+
+
+def test_branches_of_like_names_are_others(origin: Path) -> None:
+    for name in (f"{BRANCH}-line", "retrain/maintenance", "retrain/other"):
+        git(origin, "branch", name, "main")
+    assert week(clone(origin), 1).branch == BRANCH
+    assert week(clone(origin), 2).branch == BRANCH
 
 
 def test_a_branch_that_was_refused_and_deleted_is_forgotten(origin: Path) -> None:
     week(clone(origin), 1)
     folder = clone(origin)  # which knows the branch
     git(origin, "branch", "--quiet", "-D", BRANCH)
-    assert week(folder, 2).note == ""
+    assert list(week(folder, 2).notes) == []
     assert titles(origin) == ["Retrained 2", "Data 2", "first"]
 
 
@@ -211,7 +225,7 @@ def test_a_push_that_somebody_else_came_before_is_refused(origin: Path) -> None:
     week(clone(origin), 1)
     folder = clone(origin)
     commits = Commits(folder)
-    proposal = proposals.taken_up(folder, "main", commits, date="2026-01-02")
+    proposal = proposals.taken_up(folder, "main", commits)
     week(clone(origin), 2)
     (folder / "dvc.lock").write_text("mine\n")
     commits.add(tree.products(folder), "Retrained")

@@ -311,7 +311,7 @@ def test_a_new_machine_counts_from_what_is_proposed(here: Path) -> None:
     deliver(runner, range(60))
     found = week(runner, "pull-request", least_new=8)
     assert (found.verdict, found.news and found.news.new) == ("hold", 10)
-    assert found.notes == ["this goes on from retrain/main, which nobody has merged yet"]
+    assert found.notes == ["This goes on from retrain/main, which nobody has merged yet."]
     told = log(origin, "retrain/main")
     assert [title.split()[0] for title in told] == [
         "Retrained:",
