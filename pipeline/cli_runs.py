@@ -90,12 +90,12 @@ def _tune(chosen: argparse.Namespace) -> None:
 
 def _promote(chosen: argparse.Namespace) -> None:
     from pipeline.history.promote import promote
-    from pipeline.history.promotion import as_markdown
+    from pipeline.history.promotion import as_markdown, plain
     from pipeline.params import PromoteCommand, load
     from pipeline.tracking_store import main_tree
 
     told, file = promote(main_tree(), load(PromoteCommand), dry=chosen.dry_run)
-    print(f"{as_markdown(told)}\nthe report: {file}")
+    print(f"{plain(as_markdown(told))}\nthe report: {file}")
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
@@ -123,12 +123,18 @@ def _add_retrain(commands: Any) -> None:
 
 def _retrain(chosen: argparse.Namespace) -> None:
     from pipeline.params import RetrainCommand, load
-    from pipeline.retraining.retrain import retrain, show
+    from pipeline.retraining.retrain import refused, retrain, show
     from pipeline.retraining.tree import to_publish
     from pipeline.tracking_store import main_tree
 
-    publish = to_publish(chosen.publish or os.environ.get("CLIPTUNE_PUBLISH") or "none")
-    show(*retrain(main_tree(), load(RetrainCommand), publish=publish, dry=chosen.dry_run))
+    root = main_tree()
+    try:
+        publish = to_publish(chosen.publish or os.environ.get("CLIPTUNE_PUBLISH") or "none")
+        params = load(RetrainCommand)
+    except errors.CliptuneError as error:
+        refused(root, error)
+        raise
+    show(*retrain(root, params, publish=publish, dry=chosen.dry_run))
 
 
 def _sync(_: argparse.Namespace) -> None:

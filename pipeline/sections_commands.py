@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.sections import NotNegative, Positive, Section
 
-NAMELESS = "/:@'`\\"
+NAMELESS = "/:@'\"`\\"
 """Characters that MLflow takes in no name, reads as a version or an alias, or can't search for."""
 
 

@@ -77,7 +77,7 @@ def compare(present: Profile, accepted_file: Path) -> Shift:
     """
     others = [known for known in read_accepted(accepted_file) if known != present]
     if not others:
-        return Shift(None, None, None, "no data were accepted before")
+        return Shift(None, None, None, "no other data were accepted before")
     return tell(present, others[-1])
 
 

@@ -78,7 +78,8 @@ def _last(root: Path) -> tuple[Connection, Any, str]:
     try:
         receipt = read_json(root / paths.receipt_file("pipeline"))
     except FileNotFoundError:
-        raise TrackingError("there is no complete run here: `dvc repro` makes one") from None
+        raise TrackingError("there is no complete run here: `dvc repro` makes one, and in a clone "
+                            "`dvc pull` fetches that of the commit") from None  # fmt: skip
     connection, now = reach(root, lambda store: present(store, receipt))
     if now["spooled"]:
         raise TrackingError(
@@ -155,7 +156,8 @@ def _judge(
     _require_same(registry.connection, stage_run, digest)
     if read_graph(root).result_digest() != run.data.tags[LOCK]:
         raise ModelError("what lies here is not all of the last run: a part was run since, with "
-                         "other data or params. `dvc repro` completes it")  # fmt: skip
+                         "other data or params, or git brought another dvc.lock. `dvc repro` "
+                         "completes it; `dvc pull` fetches what belongs to dvc.lock")  # fmt: skip
     champion, known = registry.by_alias(CHAMPION), registry.by_bundle(digest)
     told = _nothing_new(registry, run, known, champion, dry=dry)
     if told.champion is not None and told.challenger == told.champion:

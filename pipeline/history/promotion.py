@@ -1,5 +1,6 @@
 """What a promotion decided, for people and for programs."""
 
+import html
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,6 +132,11 @@ def cell(text: str) -> str:
     return " ".join(text.split())
 
 
+def plain(page: str) -> str:
+    """A page of Markdown for a terminal, which draws none."""
+    return html.unescape(page).replace("\\|", "|")
+
+
 def unaddressed(text: str) -> str:
     """A text that, as a comment or a commit's message, calls nobody (@team) and closes no issue
     (#12).
@@ -174,4 +180,4 @@ def _of(one: "Moved") -> str:
 
 
 def _limit(warn: float | None) -> str:
-    return "any" if warn is None else f"{warn:g}"
+    return "none" if warn is None else f"{warn:g}"

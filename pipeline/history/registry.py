@@ -95,6 +95,11 @@ class Registry:
         with _quiet():
             return self._client.get_model_version(self.name, number)
 
+    def tags(self, number: str) -> dict[str, str]:
+        """The tags of a version by its number; none where it was deleted."""
+        found = self.find(number)
+        return {} if found is None else dict(found.tags)
+
     def register(self, digest: str, *, run: str, tags: Mapping[str, str]) -> "ModelVersion":
         """The version of a bundle, made where there is none."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415

@@ -73,7 +73,7 @@ def _luck(found: "Duel", params: PromoteParams) -> list[Gate]:
         return []
     shown = f"p = {found.luck:.2g}: {found.won:,} pictures better, {found.lost:,} worse"
     asked = f"p at most {found.level:.2g} (McNemar)"
-    return [Gate("difference is not luck", shown, asked, found.luck <= found.level)]
+    return [Gate("more than luck", shown, asked, found.luck <= found.level)]
 
 
 def _forgetting(found: "Duel", params: PromoteParams) -> list[Gate]:
@@ -125,8 +125,10 @@ def _data(
         drifted = [name for name in validated["warned"] if name.startswith("drift.")]
         drifted = [name for name in drifted if name != "drift.rows"]
         compared = validated["drift"]["status"] != "none"
-        unknown = "not measured: `cliptune accept` makes data the reference"
+        unknown = "not measured: no other data were accepted (`cliptune accept`)"
         shown = ", ".join(drifted) or ("none warned" if compared else unknown)
+        if "drift.rows" in validated["warned"]:
+            shown += "; their number warned, which does not count here"
         gates.append(Gate("drift from the accepted data", shown, "none warned", not drifted))
         if moved is not None:
             shown = ", ".join(moved) or "no figure above its threshold"

@@ -89,6 +89,11 @@ class Said:
         ran = [line.partition(running)[2] for line in self.lines if running in line]
         return ran[-1].partition("'")[0] if ran else None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What stages warned of."""
+        return [line.partition(": ")[2] for line in self.lines if line.startswith("warning: ")]
+
     def passed(self, stage: str) -> bool:
         """Whether DVC has run the stage to its end, or found it current."""
         return stage in self.stages and not (self.code and stage == self.stage)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,47 @@ def recorded(root: Path, version: str, tags: Mapping[str, str]) -> None:
         return
     _add(root, _row(version, tags))
     if ROLLED_BACK in tags:
-        said = {"date": tags[ROLLED_BACK], "verdict": "rolled back", "version": version}
-        said["why"] = tags.get(ROLLED_BACK_WHY, "")
-        _add(root, dict.fromkeys(COLUMNS, "") | said)
+        _add(root, _rollback(version, tags))
 
 
-def _add(root: Path, row: Mapping[str, Any]) -> None:
+def rolled_back(root: Path, tags_of: Callable[[str], Mapping[str, str]]) -> list[str]:
+    """Add the lines of versions that served, by the history, and were rolled back since; in words.
+
+    `tags_of`: a version's tags in the registry, asked of as few as can be.
+    """
+    told = []
+    for version in _promoted(root):
+        tags = tags_of(version)
+        if ROLLED_BACK not in tags:
+            break
+        if not _add(root, _rollback(version, tags)):
+            continue
+        why = f": {tags[ROLLED_BACK_WHY]}" if tags.get(ROLLED_BACK_WHY) else ""
+        told.append(f"Version {version} was rolled back on {tags[ROLLED_BACK][:10]}{why}.")
+    return told
+
+
+def _promoted(root: Path) -> list[str]:
+    """The versions that the history has promoted and not rolled back, the last one first."""
+    found: list[str] = []
+    for row in _rows(_text(root)):
+        if row["verdict"] == "promote":
+            found.append(row["version"])
+        elif row["verdict"] == "rolled back" and row["version"] in found:
+            found.remove(row["version"])
+    return found[::-1]
+
+
+def _rollback(version: str, tags: Mapping[str, str]) -> dict[str, str]:
+    said = {"date": tags[ROLLED_BACK], "verdict": "rolled back", "version": version}
+    return dict.fromkeys(COLUMNS, "") | said | {"why": tags.get(ROLLED_BACK_WHY, "")}
+
+
+def _add(root: Path, row: Mapping[str, Any]) -> bool:
+    """Whether the line was not there yet."""
     known = _text(root)
     if any((one["version"], one["date"]) == (row["version"], row["date"]) for one in _rows(known)):
-        return
+        return False
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     if not known:
@@ -71,15 +103,22 @@ def _add(root: Path, row: Mapping[str, Any]) -> None:
         known += "\n"
     writer.writerow(row)
     write_text(root / paths.RETRAINED, known + text.getvalue())
+    return True
 
 
-def figures(tags: Mapping[str, str]) -> str:
-    """The main figure of each set when a version was judged, by its tags; empty: it never was."""
+def figures(champion: Mapping[str, str], version: str, last: Mapping[str, str]) -> str:
+    """The main figure of each set of who serves, when it was measured last; empty: it never was.
+
+    By the tags of the champion and of the version that was judged last: where that was against it
+    (`version`), they have the newer figures.
+    """
+    newer = last.get(AGAINST) == version and FIGURES in last
+    tags, side = (last, "champion") if newer else (champion, "challenger")
     found = json.loads(tags.get(FIGURES, "{}"))
     if not found or AT not in tags:
         return ""
     told = [
-        f"{METRICS.get(one['metric'], one['metric'])} {percent(one['challenger'])} on "
+        f"{METRICS.get(one['metric'], one['metric'])} {percent(one[side])} on "
         f"{'test pictures' if name == TARGET else name}"
         for name, one in list(found.items())[:SETS]
     ]

@@ -48,9 +48,10 @@ def require_writable(root: Path) -> None:
             remote.fs.makedirs(remote.path, exist_ok=True)
             remote.fs.put_file(str(file), remote.fs.join(remote.path, NAME))
     except Exception as error:  # each kind of store has errors of its own
+        where = lineage_gaps.remote([root / ".dvc"])
+        keys = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, and s3:PutObject"
+        of_s3 = f" ({keys})" if "s3://" in str(where) else ""
         raise DataError(
-            f"writing to DVC's remote {lineage_gaps.remote([root / '.dvc'])} failed: "
-            f"{redact(first_line(error))}; nothing was computed. Look at that address and at what "
-            "the credentials allow (for S3 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-            "AWS_ENDPOINT_URL, and s3:PutObject)"
+            f"writing to DVC's remote {where} failed: {redact(first_line(error))}; nothing was "
+            f"computed. Look at that address and at what may be written there{of_s3}"
         ) from None

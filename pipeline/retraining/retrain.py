@@ -6,32 +6,28 @@ dvc.lock and a line of metrics/history.csv. In this order a commit never names d
 else, and a death at any point is completed by the same command.
 """
 
-import html
 import os
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from pipeline import lineage_gaps, paths
 from pipeline.errors import CliptuneError, DataError, TrackingError
-from pipeline.history.promote import promote
-from pipeline.history.promotion import unaddressed
-from pipeline.history.registry import CHAMPION, Registry, answering, number
+from pipeline.history.promotion import plain, unaddressed
+from pipeline.history.registry import CHALLENGER, CHAMPION, Registry, answering, number
 from pipeline.history.sync import sync, told
 from pipeline.lineage_secrets import redact
 from pipeline.params import RetrainCommand
 from pipeline.retraining import changes, folders, record, tree
 from pipeline.retraining.commands import CommandError, dvc, git, required
 from pipeline.retraining.commits import Commits
+from pipeline.retraining.judging import judge
 from pipeline.retraining.news import news, only_data
 from pipeline.retraining.proposals import Proposal, proposed, taken_up
 from pipeline.retraining.remote import may_train, require_writable
 from pipeline.retraining.tree import Publish
 from pipeline.retraining.week import Week, forget, summary, written
-from pipeline.tracking_runs import place
 from pipeline.tracking_session import stoppable
 from pipeline.tracking_store import (
     first_line,
@@ -43,10 +39,6 @@ from pipeline.tracking_store import (
     user_uri,
     waits,
 )
-
-NEEDED = (paths.FINAL, paths.CLEAN, paths.PACKED, paths.QUALITY / "profile.json",
-          paths.EMBEDDINGS / "profile.json", paths.metrics_file("validate"))  # fmt: skip
-"""What a promotion looks at, beside the pictures."""
 
 
 def retrain(
@@ -138,7 +130,7 @@ def _retrain(
         week.why = f"{away}: the runs are kept here, and the next retraining judges the model"
         return
     with week.step("judging"):
-        _judge(root, params, week, remote=remote)
+        judge(root, params, week, remote=remote)
     if publish != "none" and not week.dry:
         with week.step("publishing"):
             _publish(root, week, commits, proposal)
@@ -209,7 +201,7 @@ def _update(root: Path) -> None:
 
 def _too_little(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> bool:
     """Run as far as `clean` and count; whether it is too little to train."""
-    with week.step("counting what is new"):
+    with week.step("as far as clean, to count"):
         if not only_data(root, params.model.pretrained):
             return False
         _run(root, week, paths.CLEAN.name, remote=remote)
@@ -229,35 +221,8 @@ def _run(root: Path, week: Week, *targets: str, remote: bool) -> None:
     fetching = ("--pull", "--allow-missing") if remote else ()
     said = dvc(root, "repro", *fetching, *targets)
     week.validated = said.passed("validate")
+    week.warnings += [line for line in said.warnings if line not in week.warnings]
     required(said, "the pipeline")
-
-
-def _judge(root: Path, params: RetrainCommand, week: Week, *, remote: bool) -> None:
-    """Promote, and the line of the history; nothing is fetched where that was done before."""
-    receipt = paths.receipt_file("pipeline")
-    if remote and not (root / receipt).is_file():
-        required(dvc(root, "pull", receipt.as_posix()), "fetching the last run's receipt")
-    fetch: Callable[[bool], None] = partial(_fetch, root, params) if remote else lambda _: None
-    found, _ = promote(root, params, dry=week.dry, prepare=fetch)
-    connection, _ = reach(root, lambda _: None)
-    week.promotion, week.verdict, week.why = found, found.verdict, found.reasons
-    week.place = place(connection, found.run)
-    if found.challenger is not None and not week.dry:
-        with answering(connection):
-            tags = Registry(connection, params.promote.model).version(found.challenger).tags
-        record.recorded(root, found.challenger, tags)
-
-
-def _fetch(root: Path, params: RetrainCommand, served: bool) -> None:
-    """Of what a promotion looks at, that which is not there."""
-    named = [*NEEDED, Path(params.data.source), Path(params.evaluate.general)]
-    if not served:  # then the base model is what the challenger is measured against
-        from pipeline.clip.model import locate  # noqa: PLC0415 - seconds, which promote needs too
-
-        named.append(locate(params.model.pretrained))
-    missing = [path.as_posix() for path in named if not (root / path).exists()]
-    if missing:
-        required(dvc(root, "pull", *missing), "fetching the model and the test pictures")
 
 
 def _publish(root: Path, week: Week, commits: Commits, proposal: Proposal | None) -> None:
@@ -282,10 +247,12 @@ def _end(root: Path, week: Week) -> None:
     try:
         connection, _ = reach(root, lambda _: None)
         with answering(connection):
-            champion = Registry(connection, week.model).by_alias(CHAMPION)
+            registry = Registry(connection, week.model)
+            champion, last = registry.by_alias(CHAMPION), registry.by_alias(CHALLENGER)
         week.serves = number(champion)
         if champion is not None and (week.promotion is None or week.promotion.found is None):
-            week.figures = record.figures(champion.tags)
+            judged = last.tags if last is not None else {}
+            week.figures = record.figures(champion.tags, str(champion.version), judged)
     except CliptuneError:
         week.serves = ""
     page = written(root, week).read_text(encoding="utf-8")
@@ -295,8 +262,14 @@ def _end(root: Path, week: Week) -> None:
             file.write(page)
 
 
+def refused(root: Path, error: CliptuneError) -> None:
+    """Leave a summary of a retraining that could not begin: nobody must take the last for it."""
+    forget(root)
+    written(root, Week(dry=False, why=redact(str(error))))
+
+
 def show(week: Week, file: Path) -> None:
     """Print the summary, and leave with the exit code that it means."""
-    page = html.unescape(file.read_text(encoding="utf-8"))  # a terminal draws no Markdown
+    page = plain(file.read_text(encoding="utf-8"))
     sys.stdout.write(f"\n{page}\nthe summary: {file}\n")
     sys.exit(0 if week.well else 1)

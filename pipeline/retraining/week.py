@@ -31,6 +31,7 @@ class Week:
         points: of a command that failed: what it was for, and what it said line by line.
         seconds: what each step took, in order.
         validated: whether what `validate` found is of now.
+        warnings: of the stages that ran.
         changed: what made the pipeline run; empty: nothing did.
         news: what is new in the data; None: not known, or nothing.
         serves: the version that is champion at the end; None: none is. Empty: not known.
@@ -47,6 +48,7 @@ class Week:
     date: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d}")
     seconds: dict[str, float] = field(default_factory=dict)
     validated: bool = False
+    warnings: list[str] = field(default_factory=list)
     changed: str = ""
     news: News | None = None
     promotion: Promotion | None = None
@@ -106,10 +108,12 @@ def as_markdown(week: Week, *, rejected: Mapping[str, int], history: Sequence[st
 
     `rejected`: rows by reason; `history`: a chart of earlier verdicts.
     """
-    lines = [f"# {week.title}", "", *_first(week), "", "| | |", "| --- | --- |"]
+    lines = [f"# {week.title}", "", *_first(week)]
+    lines += [f"\n{cell(note)}" for note in week.notes]  # what somebody may have to do
+    lines += ["", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {text} |" for name, text in _facts(week, rejected).items() if text]
     of_verdict = week.promotion.notes if week.promotion is not None else []
-    lines += [f"\n{cell(note)}" for note in (*week.notes, *of_verdict)]
+    lines += [f"\n{cell(note)}" for note in of_verdict]
     if week.promotion is not None:
         lines += [*chart(week.promotion), *tables(week.promotion)]
     lines += history
@@ -127,7 +131,7 @@ def _first(week: Week) -> list[str]:
     told = week.promotion
     if week.serves and told and told.verdict == "promote" and week.serves == told.challenger:
         former = told.champion  # also where something failed after that, such as the push
-        serves += f" from now on, instead of {f'version {former}' if former else 'no model'}"
+        serves += f" from now on, {f'instead of version {former}' if former else 'the first to'}"
     elif week.serves:
         serves += ", as before"
     why, *points = week.points if len(week.points) > 2 else [week.why]
@@ -137,13 +141,15 @@ def _first(week: Week) -> list[str]:
 
 def _facts(week: Week, rejected: Mapping[str, int]) -> dict[str, str]:
     told = week.promotion
+    judged = "judged before" if told and told.verdict == "nothing new" else "judged"
     gone = ", ".join(f"{reason} {count:,}" for reason, count in sorted(rejected.items()))
     return {
         "who serves": cell(f"version {week.serves}: {week.figures}") if week.figures else "",
-        "judged": f"version {told.challenger}" if told and told.challenger else "",
+        judged: f"version {told.challenger}" if told and told.challenger else "",
         "changed": cell(week.changed),
         "data": _told(week.news) if week.news else "",
-        "rows rejected": gone,
+        "rows rejected, of all data": gone,
+        "warnings": "<br>".join(cell(warning) for warning in week.warnings),
         "run": week.place,
         "commit": week.commit,
         "published": week.published,

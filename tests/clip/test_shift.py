@@ -75,8 +75,8 @@ def test_a_moved_world_warns_and_then_stops(tmp_path, compared):
 
 def test_what_can_not_be_compared_says_why(tmp_path, compared):
     one = profile_of(tmp_path / "a", vectors(0))
-    assert compared(one).why == "no data were accepted before"
-    assert compared(one, one).why == "no data were accepted before"
+    assert compared(one).why == "no other data were accepted before"
+    assert compared(one, one).why == "no other data were accepted before"
     other = profile_of(tmp_path / "b", vectors(1), made="other weights")
     assert "in another way" in compared(one, other).why
     few = profile_of(tmp_path / "c", vectors(2, count=20))

@@ -65,7 +65,7 @@ def test_a_few_pictures_prove_nothing(defaults: Params) -> None:
     assert gain == {"value": 1.0, "low": 1.0, "high": 1.0}
     alone = Outcome(champion=0, challenger=1, gain=1, low=1, high=1)
     few = replace(found(alone), won=1, lost=0, luck=mcnemar(base.hits, final.hits))
-    assert judged(defaults, few) == ["difference is not luck"]
+    assert judged(defaults, few) == ["more than luck"]
     assert judged(defaults, replace(few, won=6, luck=2 * 0.5**6)) == []
     assert judged(defaults, few, least_gain=-1.0) == []
 

@@ -15,13 +15,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipeline import cli
 from pipeline.errors import DataError, TrackingError
 from pipeline.history.promotion import Promotion
 from pipeline.params import RetrainCommand, load
-from pipeline.retraining import folders, retrain, tree
+from pipeline.retraining import folders, judging, retrain, tree
 from pipeline.retraining.commands import Said, git
 from pipeline.retraining.tree import IDENTITY, Publish
 from pipeline.retraining.week import Week
+from tests.checkouts import edit
 from tests.retraining.test_news import dvc, pairs
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(retrain, "_store", lambda *_: "")
     monkeypatch.setattr(retrain, "reach", away)
-    monkeypatch.setattr(retrain, "_judge", judge)
+    monkeypatch.setattr(retrain, "judge", judge)
     origin, clone = tmp_path / "origin.git", tmp_path / "clone"
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch", "main", str(origin))
     git(tmp_path, "clone", "--quiet", str(origin), str(clone))
@@ -95,7 +97,7 @@ def during(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
         do()
         judge(*arguments, remote=remote)
 
-    monkeypatch.setattr(retrain, "_judge", slowly)
+    monkeypatch.setattr(retrain, "judge", slowly)
 
 
 def log(tree: Path, branch: str = "HEAD") -> list[str]:
@@ -282,7 +284,7 @@ def test_a_commit_of_it_calls_nobody(here: Path, monkeypatch: pytest.MonkeyPatch
         judge(root, params, week, remote=remote)
         week.why = "label = fixes #12 for @team"
 
-    monkeypatch.setattr(retrain, "_judge", judged)
+    monkeypatch.setattr(retrain, "judge", judged)
     deliver(here, range(45))
     assert week(here).published == "pushed to main"
     said = git(here, "log", "--max-count=1", "--format=%b")
@@ -375,6 +377,21 @@ def test_no_old_summary_is_taken_for_that_of_now(
     assert not summary.exists()  # as after a kill
 
 
+def test_a_wrong_param_leaves_no_old_summary(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    week(here, "none")
+    monkeypatch.chdir(here)
+    shutil.copy(ROOT / "params.yaml", here)
+    edit(here / "params.yaml", {"promote.model": "it's"})
+    with pytest.raises(SystemExit):
+        cli.main(["retrain"])
+    found = json.loads((here / ".cliptune/retrain/summary.json").read_text())
+    assert found["verdict"] == "failed"
+    assert "promote.model" in found["why"]
+    assert found["why"] in capsys.readouterr().err.replace("\n", " ")
+
+
 STOPPED = """
 import sys, time
 from pathlib import Path
@@ -385,7 +402,7 @@ def judge(*_, remote):
     print("judging", flush=True)
     time.sleep(60)
 
-retrain._store, retrain.reach, retrain._judge = (lambda *_: ""), toy.away, judge
+retrain._store, retrain.reach, retrain.judge = (lambda *_: ""), toy.away, judge
 toy.week(Path(sys.argv[1]))
 """
 
@@ -543,8 +560,8 @@ def test_without_a_champion_its_base_model_is_fetched_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(retrain, "dvc", lambda _, *words: asked.extend(words) or Said(0, ()))
+    monkeypatch.setattr(judging, "dvc", lambda _, *words: asked.extend(words) or Said(0, ()))
     params = load(RetrainCommand, ROOT / "params.yaml")
-    retrain._fetch(tmp_path, params, served)
+    judging._fetch(tmp_path, params, served)
     assert ("samples/base_model/out" in asked) != served
     assert "models/final" in asked

@@ -13,7 +13,7 @@ from pipeline.history.drifted import Moved
 from pipeline.history.promotion import Promotion
 from pipeline.registry.gates import Gate
 from pipeline.retraining import record
-from pipeline.retraining.commands import CommandError
+from pipeline.retraining.commands import CommandError, Said
 from pipeline.retraining.news import News
 from pipeline.retraining.week import Week, as_markdown, written
 
@@ -55,7 +55,7 @@ def test_the_first_lines_say_who_serves_and_why() -> None:
         "**Version 2 of cliptune serves from now on, instead of version 1.** all gates passed",
     ]
     assert "| data | 1,200 pictures: 30 new, 2 gone, 1 with another caption or label |" in page
-    assert "| rows rejected | image_truncated 1,200 |" in page
+    assert "| rows rejected, of all data | image_truncated 1,200 |" in page
     assert "| changed | data data/mine |" in page
     assert "| all | 65.3 |" in page
     held = as_markdown(week("hold"), rejected={})
@@ -129,7 +129,7 @@ def test_what_a_reader_has_to_know_of_the_figures_is_there() -> None:
 def test_drift_is_shown_with_its_threshold() -> None:
     page = as_markdown(week(), rejected={})
     assert "| labels | **0.40** | 0.2 |" in page
-    assert "| rows | 0.50 | any |" in page
+    assert "| rows | 0.50 | none |" in page
     assert "| words | not measured: no | 0.2 |" in page
 
 
@@ -148,7 +148,7 @@ def test_figures_of_another_week_are_not_told_as_if_of_now(tmp_path: Path) -> No
     write_json(tmp_path / "metrics/validate.json", {"rejected": {"image_missing": 3}})
     for version in ("1", "2"):
         record.recorded(tmp_path, version, judged())
-    rejected, history = "| rows rejected | image_missing 3 |", "Challengers (bars)"
+    rejected, history = "| rows rejected, of all data | image_missing 3 |", "Challengers (bars)"
     early = Week(dry=False, why="the server is away", model="cliptune")
     page = written(tmp_path, early).read_text()
     assert (rejected in page, history in page) == (False, False)
@@ -198,7 +198,7 @@ def judged() -> dict[str, str]:
 
 
 def test_where_nothing_was_measured_the_figures_are_those_of_the_last_verdict() -> None:
-    found = record.figures(judged())
+    found = record.figures(judged(), "3", {})
     assert found == (
         "Zero-shot accuracy 60.0 % on test pictures, Zero-shot accuracy 79.0 % on "
         'an <img src=x> | "odd" set; measured on 2026-11-30'
@@ -208,9 +208,27 @@ def test_where_nothing_was_measured_the_figures_are_those_of_the_last_verdict() 
     assert f"{row}accuracy 79.0 % on an &lt;img src=x> \\|" in as_markdown(quiet, rejected={})
     many = json.loads(judged()["promotion.figures"])
     many |= {f"set {number}": many[TARGET] for number in range(5)}
-    told_of = record.figures(judged() | {"promotion.figures": json.dumps(many)})
+    told_of = record.figures(judged() | {"promotion.figures": json.dumps(many)}, "3", {})
     assert "on set 1, and 3 sets more; measured on" in told_of
-    assert record.figures({"pipeline.run_id": "r"}) == ""  # champion by hand: never judged
+    by_hand = {"pipeline.run_id": "r"}  # never judged
+    assert record.figures(by_hand, "3", {}) == ""
+    later = judged() | {"promotion.against": "3", "promotion.at": "2026-12-07T04:00:00+0000"}
+    newer = record.figures(by_hand, "3", later)  # measured as the champion of a later verdict
+    assert newer.startswith("Zero-shot accuracy 50.0 % on test pictures")
+    assert newer.endswith("measured on 2026-12-07")
+    assert record.figures(judged(), "4", later) == found
+
+
+def test_what_stages_warned_of_is_in_the_summary() -> None:
+    said = Said(0, ("warning: drift: rows: 0.59, above <limit>", "an error: warning: none"))
+    warned = Week(dry=False, verdict="hold", warnings=said.warnings)
+    page = as_markdown(warned, rejected={})
+    assert "| warnings | drift: rows: 0.59, above &lt;limit> |" in page
+
+
+def test_what_is_to_be_done_comes_before_the_figures() -> None:
+    page = as_markdown(Week(dry=False, notes=["Merge it."]), rejected={})
+    assert page.index("Merge it.") < page.index("| | |")
 
 
 def test_the_history_has_a_line_a_judgement_and_none_twice(tmp_path: Path) -> None:
@@ -251,3 +269,27 @@ def test_a_rollback_is_a_line_of_its_own(tmp_path: Path) -> None:
     again = {"champion.rolled_back": "2026-12-03T09", "champion.rolled_back_why": "mixes up, say"}
     record.recorded(tmp_path, "2", tags | again)
     assert list(pd.read_csv(tmp_path / "metrics/history.csv")["why"])[2] == "mixes up, say"
+
+
+def test_a_rollback_is_told_also_when_another_model_was_judged_since(tmp_path: Path) -> None:
+    at = "2026-11-{:02}T04:00:00+0000"
+    tags = {
+        version: judged() | {"promotion.at": at.format(day), "promotion.verdict": verdict}
+        for version, day, verdict in (("1", 2, "promote"), ("2", 9, "promote"), ("3", 16, "hold"))
+    }
+    for version, known in tags.items():
+        record.recorded(tmp_path, version, known)
+    asked: list[str] = []
+
+    def tags_of(version: str) -> dict[str, str]:
+        asked.append(version)
+        return tags[version]
+
+    assert (record.rolled_back(tmp_path, tags_of), asked) == ([], ["2"])
+    gone = {"champion.rolled_back": at.format(18), "champion.rolled_back_why": "mixes up shoes"}
+    tags["2"] |= gone
+    for said in (["Version 2 was rolled back on 2026-11-18: mixes up shoes."], []):
+        assert record.rolled_back(tmp_path, tags_of) == said
+    rows = pd.read_csv(tmp_path / "metrics/history.csv")
+    assert list(rows["verdict"]) == ["promote", "promote", "hold", "rolled back"]
+    assert (rows["version"][3], rows["why"][3]) == (2, "mixes up shoes")
