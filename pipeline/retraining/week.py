@@ -131,7 +131,7 @@ def _first(week: Week) -> list[str]:
     told = week.promotion
     if week.serves and told and told.verdict == "promote" and week.serves == told.challenger:
         former = told.champion  # also where something failed after that, such as the push
-        serves += f" from now on, {f'instead of version {former}' if former else 'the first to'}"
+        serves += f" from now on, {f'instead of version {former}' if former else 'as the first'}"
     elif week.serves:
         serves += ", as before"
     why, *points = week.points if len(week.points) > 2 else [week.why]

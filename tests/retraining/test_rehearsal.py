@@ -117,7 +117,7 @@ def test_week_0_the_first_model_serves(world: World, rows: pd.DataFrame) -> None
     assert figures(ran)["low"] > 0
     assert titles(world)[0] == "Retrained: promote"
     assert (world.history(), world.lost()) == (["promote"], [])
-    assert "Version 1 of cliptune serves from now on, the first to" in ran.page
+    assert "Version 1 of cliptune serves from now on, as the first" in ran.page
     # The base model was not made again: it came from the remote.
     assert "samples/dvc.yaml:base_model' didn't change" in ran.output
 
