@@ -68,9 +68,9 @@ class Commits:
         if made is None:
             told = ("-p", here, "-p", tip, "-m", "What waits to be merged, and what was meanwhile")
             made = git(root, *who(root), "commit-tree", *told, tree)
-        git(root, "reset", "--quiet", "--soft", made)
         self._made.append(made)
-        self._write()
+        self._write()  # first: after a kill in between HEAD is none of these, and stays
+        git(root, "reset", "--quiet", "--soft", made)
 
     def publish(self) -> None:
         """They are origin's now."""
