@@ -106,7 +106,7 @@ def unpublished() -> bytes | None:
     They may never get there: a retraining takes back what it could not publish. None where there
     are none, where no remote is known, and where they are no text, large, or hold a credential.
     """
-    alone = ["HEAD", "--not", "--remotes"]
+    alone = ["HEAD", "--not", "--exclude=*/retrain/*", "--remotes"]  # proposals may go
     size = _text(_git("rev-list", "--objects", "--disk-usage", *alone)) or "0"
     known = _text(_git("for-each-ref", "--count=1", "refs/remotes"))
     if known is None or not 0 < int(size) <= FILE_LIMIT:

@@ -64,7 +64,8 @@ class Commits:
         root, here = self._root, git(self._root, "rev-parse", "HEAD")
         made = self._again(tree, f"{here} {tip}")
         if not git(root, "rev-list", "--max-count=1", here, "--not", tip):
-            made = tip  # nothing came in meanwhile
+            same = git(root, "rev-parse", f"{tip}^{{tree}}") == tree
+            made = tip if same else made  # nothing came in meanwhile
         if made is None:
             told = ("-p", here, "-p", tip, "-m", "What waits to be merged, and what was meanwhile")
             made = git(root, *who(root), "commit-tree", *told, tree)
@@ -80,7 +81,7 @@ class Commits:
     def take_back(self) -> None:
         """Where the branch was before, and every file as it is; nothing if it went on since."""
         here = git(self._root, "branch", "--show-current")
-        theirs = git(
+        theirs = here and git(
             self._root, "for-each-ref", "--contains", "HEAD", f"refs/remotes/origin/{here}"
         )
         # A kill may come between the push and the word that it is done.

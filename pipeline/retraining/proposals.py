@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline import paths
 from pipeline.artifacts import write_text
@@ -24,9 +25,13 @@ from pipeline.errors import DataError
 from pipeline.lineage_secrets import redact
 from pipeline.retraining.commands import git
 from pipeline.retraining.commits import Commits
-from pipeline.retraining.tree import DATA, PRODUCTS, destination
+from pipeline.retraining.tree import PRODUCTS, destination
 
+PLAIN = "100644"
+"""The mode of a file that is neither a link nor a program."""
 HISTORY = paths.RETRAINED.as_posix()
+OURS = 'map(select(.isCrossRepository | not))[0] | select(.) | "\\(.number) \\(.url)"'
+"""Of pull requests from a branch of that name: forks have branches too."""
 LEFT = (
     "{branch} of origin holds {strange}, which nobody has looked at: it is neither run nor built "
     "on, and what was judged there is counted again. Merge it, or close it and delete the branch."
@@ -73,6 +78,8 @@ def taken_up(root: Path, base: str, commits: Commits) -> Proposal:
         fork = git(root, "merge-base", own, tip, check=False)
         if _holds(root, own, tip):
             merged[branch] = ""
+        elif fork and _agree(root, own, tip, fork):
+            merged[branch] = tip
         elif strange := _strange(root, fork, tip):
             notes.append(LEFT.format(branch=branch, strange=strange))
         elif (joined := _joined(root, own, tip, fork)) == tree:
@@ -91,17 +98,17 @@ def taken_up(root: Path, base: str, commits: Commits) -> Proposal:
 
 
 def _named(first: str, number: int) -> str:
-    return first if number == 1 else f"{first}-{number}"
+    return first if number == 1 else f"{first}+{number}"
 
 
 def _branches(root: Path, first: str) -> dict[str, str]:
-    """The commits of the branches of origin that are called `first`, `first`-2, …, in order."""
+    """The commits of the branches of origin that are called `first`, `first`+2, …, in order."""
     listed = git(
         root, "for-each-ref", "--format=%(refname:lstrip=3) %(objectname)",
-        f"refs/remotes/origin/{first}", f"refs/remotes/origin/{first}-*",
+        f"refs/remotes/origin/{first}", f"refs/remotes/origin/{first}+*",
     )  # fmt: skip
     tips = dict(line.split(" ") for line in listed.splitlines())
-    numbers = {name: name.removeprefix(first).removeprefix("-") or "1" for name in tips}
+    numbers = {name: name.removeprefix(first).removeprefix("+") or "1" for name in tips}
     ours = [name for name, number in numbers.items() if number.isdecimal()]
     return {name: tips[name] for name in sorted(ours, key=lambda name: int(numbers[name]))}
 
@@ -129,8 +136,8 @@ def proposed(root: Path, proposal: Proposal, *, title: str, body: Path) -> str:
 def _asked(root: Path, *, title: str, body: Path, head: str, base: str) -> str:
     """The address of the pull request, which is made where there is none."""
     ends = ("--head", head, "--base", base)
-    found = _gh(root, "pr", "list", *ends, "--state", "open", "--json", "number,url",
-                "--jq", '.[0] | select(.) | "\\(.number) \\(.url)"')  # fmt: skip
+    found = _gh(root, "pr", "list", *ends, "--state", "open",
+                "--json", "number,url,isCrossRepository", "--jq", OURS)  # fmt: skip
     number, _, address = found.partition(" ")
     if not address:
         return _gh(root, "pr", "create", "--title", title, "--body-file", str(body), *ends)
@@ -156,24 +163,42 @@ def _holds(root: Path, commit: str, other: str) -> bool:
 
 
 def _names(root: Path, *arguments: str) -> list[str]:
-    listed = git(root, "diff", "--name-only", "--relative", "-z", *arguments)
+    listed = git(root, "diff", "--name-only", "--no-renames", "--relative", "-z", *arguments)
     return [name for name in listed.split("\0") if name]
 
 
 def _strange(root: Path, fork: str, tip: str) -> str:
-    """What the branch changes that no retraining does, in words; empty: nothing."""
+    """What the branch changes that no retraining does, in words; empty: nothing.
+
+    A link would be read, and written through, with the secrets of the schedule.
+    """
     if not fork:
         return "a history of its own"
-    every = git(root, "diff", "--name-only", "-z", fork, tip).split("\0")
-    known = git(root, "diff", "--name-only", "-z", fork, tip, "--", *PRODUCTS).split("\0")
-    gone = _names(root, "--diff-filter=D", fork, tip)
-    others = [*gone, *(name for name in every if name not in known)]
-    if others:
-        return f"a change of {others[0]}"
-    for name in _names(root, fork, tip, "--", DATA):
-        if _places(_shown(root, fork, name)) != _places(_shown(root, tip, name)):
-            return f"other sources in {name}"
+    every = _changed(root, fork, tip)
+    known = _changed(root, fork, tip, "--", *PRODUCTS)
+    for name, mode in every.items():
+        if name not in known or mode != PLAIN:
+            return f"a change of {name}"
+    for name in _names(root, fork, tip, "--", *PRODUCTS):
+        try:
+            content = _shown(root, tip, name)
+            if name.endswith(".dvc") and _places(_shown(root, fork, name)) != _places(content):
+                return f"other sources in {name}"
+        except (YAMLError, UnicodeError):
+            return f"an unreadable {name}"
     return ""
+
+
+def _agree(root: Path, own: str, tip: str, fork: str) -> bool:
+    """Whether all that the branch changes is so in `own` too, as after a squash."""
+    names = [f":(top,literal){name}" for name in _changed(root, fork, tip)]
+    return not names or not _changed(root, own, tip, "--", *names)
+
+
+def _changed(root: Path, *arguments: str) -> dict[str, str]:
+    """The mode that each changed file has then, by its name from the top; 000000: deleted."""
+    words = git(root, "diff", "--raw", "--no-renames", "-z", *arguments).split("\0")
+    return {name: form.split(" ")[1] for form, name in zip(words[::2], words[1::2], strict=False)}
 
 
 def _shown(root: Path, commit: str, name: str) -> str:

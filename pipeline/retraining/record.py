@@ -128,7 +128,7 @@ def figures(champion: Mapping[str, str], version: str, last: Mapping[str, str]) 
 
 def chart(root: Path) -> list[str]:
     """The last verdicts as a Mermaid chart; nothing where there are fewer than two."""
-    rows = [row for row in _rows(_text(root)) if row["challenger"]][-SHOWN:]
+    rows = [row for row in _rows(_text(root)) if _is_judged(row)][-SHOWN:]
     if len(rows) < 2:
         return []
     return mermaid.chart(
@@ -138,6 +138,15 @@ def chart(root: Path) -> list[str]:
         bars=[float(row["challenger"]) for row in rows],
         line=[float(row["champion"]) for row in rows],
     )
+
+
+def _is_judged(row: Mapping[str, str]) -> bool:
+    """Whether a line has the figures of both: people may edit the file."""
+    try:
+        return bool(row["version"] and row["date"] and float(row["challenger"]) >= 0
+                    and float(row["champion"]) >= 0)  # fmt: skip
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _text(root: Path) -> str:

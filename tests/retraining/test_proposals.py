@@ -163,9 +163,12 @@ def test_a_joined_commit_that_was_taken_back_keeps_its_name(origin: Path) -> Non
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("edited", [False, True])
 @pytest.mark.parametrize("how", ["merge", "squash"])
-def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
+def test_what_was_merged_is_proposed_no_more(origin: Path, how: str, edited: bool) -> None:
     week(clone(origin), 1)
+    if edited:
+        others_push(origin, "params.yaml", "seed: 1\n", BRANCH)
     merging = clone(origin)
     option = ["--squash"] if how == "squash" else ["--no-ff", "--no-edit"]
     git(merging, *tree.IDENTITY, "merge", "--quiet", *option, f"origin/{BRANCH}")
@@ -174,6 +177,7 @@ def test_what_was_merged_is_proposed_no_more(origin: Path, how: str) -> None:
     git(merging, "push", "--quiet", "origin", "main")
     proposal = week(clone(origin), 2)
     assert list(proposal.notes) == []
+    assert branches(origin) == ["main", BRANCH]
     assert titles(origin)[:2] == ["Retrained 2", "Data 2"]
     assert titles(origin)[2] == titles(origin, "main")[0]
     assert git(origin, "show", f"{BRANCH}:metrics/history.csv") == "week\n1\n2"
@@ -194,20 +198,59 @@ def test_what_nobody_looked_at_is_not_run(origin: Path, name: str, text: str, sa
     proposal = week(clone(origin), 2)
     (note,) = proposal.notes
     assert note.startswith(f"{BRANCH} of origin holds {said}, which nobody has looked at: it is ")
-    assert proposal.branch == f"{BRANCH}-2"
+    assert proposal.branch == f"{BRANCH}+2"
     assert titles(origin, proposal.branch) == ["Retrained 2", "Data 2", "first"]
     assert titles(origin)[0] == f"theirs: {name}"
     notes = week(clone(origin), 3).notes  # goes on from the second as from the first
-    assert notes == [note, f"This goes on from {BRANCH}-2, which nobody has merged yet."]
-    assert titles(origin, f"{BRANCH}-2")[:3] == ["Retrained 3", "Data 3", "Retrained 2"]
-    assert branches(origin) == ["main", BRANCH, f"{BRANCH}-2"]
+    assert notes == [note, f"This goes on from {BRANCH}+2, which nobody has merged yet."]
+    assert titles(origin, f"{BRANCH}+2")[:3] == ["Retrained 3", "Data 3", "Retrained 2"]
+    assert branches(origin) == ["main", BRANCH, f"{BRANCH}+2"]
     git(origin, "branch", "--quiet", "-D", BRANCH)  # refused; the other still waits
     assert list(week(clone(origin), 4).notes) == notes[1:]
-    assert branches(origin) == ["main", f"{BRANCH}-2"]
+    assert branches(origin) == ["main", f"{BRANCH}+2"]
+
+
+def test_a_link_on_the_branch_is_not_followed(origin: Path) -> None:
+    """It would be read into the history, and pushed."""
+    week(clone(origin), 1)
+    folder = clone(origin)
+    git(folder, "switch", "--quiet", BRANCH)
+    (folder / "metrics/history.csv").unlink()
+    (folder / "metrics/history.csv").symlink_to("/proc/self/environ")
+    saved(folder, "theirs")
+    git(folder, "push", "--quiet", "origin", BRANCH)
+    runner = clone(origin)
+    (note,) = proposals.taken_up(runner, "main", Commits(runner)).notes
+    assert "holds a change of metrics/history.csv" in note
+    assert not (runner / "metrics/history.csv").is_symlink()
+
+
+def test_a_file_that_was_moved_away_is_seen(origin: Path) -> None:
+    week(clone(origin), 1)
+    folder = clone(origin)
+    git(folder, "switch", "--quiet", BRANCH)
+    (folder / "x").mkdir()
+    git(folder, "mv", "params.yaml", "x/dvc.lock")
+    saved(folder, "theirs")
+    git(folder, "push", "--quiet", "origin", BRANCH)
+    (note,) = week(clone(origin), 2).notes
+    assert "holds a change of params.yaml" in note
+
+
+@pytest.mark.parametrize("content", [b"<<<<<<< a\nouts: [\n", b"outs: \xff\n"])
+def test_an_unreadable_file_on_the_branch_stops_nobody(origin: Path, content: bytes) -> None:
+    week(clone(origin), 1)
+    folder = clone(origin)
+    git(folder, "switch", "--quiet", BRANCH)
+    (folder / "data/mine.dvc").write_bytes(content)
+    saved(folder, "theirs")
+    git(folder, "push", "--quiet", "origin", BRANCH)
+    (note,) = week(clone(origin), 2).notes
+    assert "holds an unreadable data/mine.dvc" in note
 
 
 def test_branches_of_like_names_are_others(origin: Path) -> None:
-    for name in (f"{BRANCH}-line", "retrain/maintenance", "retrain/other"):
+    for name in (f"{BRANCH}-2", f"{BRANCH}-line", "retrain/maintenance", "retrain/other"):
         git(origin, "branch", name, "main")
     assert week(clone(origin), 1).branch == BRANCH
     assert week(clone(origin), 2).branch == BRANCH
@@ -242,8 +285,8 @@ def program(folder: Path, text: str) -> None:
 
 
 ENDS = ["--head", BRANCH, "--base", "main"]
-LIST = ["pr", "list", *ENDS, "--state", "open", "--json", "number,url",
-        "--jq", '.[0] | select(.) | "\\(.number) \\(.url)"']  # fmt: skip
+LIST = ["pr", "list", *ENDS, "--state", "open", "--json", "number,url,isCrossRepository",
+        "--jq", proposals.OURS]  # fmt: skip
 
 
 @pytest.mark.parametrize(
