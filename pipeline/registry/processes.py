@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,22 @@ def status(tree: Path, *targets: str) -> dict[str, Any]:
         raise DataError(f"`dvc status` failed in {tree}: {said(done)}")
     entries: dict[str, Any] = json.loads(found.group())
     return entries
+
+
+def differing(found: Mapping[str, Any]) -> Iterator[tuple[str, str | None, Any]]:
+    """Of what `status` found: stage, a dependency that changed (None: its command did), and how.
+
+    `check` is left out, which depends on the whole of params.yaml, each other stage on its own
+    sections; so is what is only not there, as in a fresh clone.
+    """
+    for stage, entries in ((name, found[name]) for name in found if name != "check"):
+        for entry in entries:
+            if isinstance(entry, str):
+                yield stage, None, entry
+                continue
+            for path, how in entry.get("changed deps", {}).items():
+                if how != "deleted":
+                    yield stage, path, how
 
 
 def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

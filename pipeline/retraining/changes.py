@@ -17,7 +17,7 @@ from pipeline import paths
 from pipeline.errors import DataError
 from pipeline.lineage_dvc import CODE_FOLDERS, dvc_files, overlap
 from pipeline.lineage_secrets import redact
-from pipeline.registry.processes import status
+from pipeline.registry.processes import differing, status
 from pipeline.retraining.commands import CommandError
 from pipeline.retraining.week import Week
 
@@ -110,17 +110,13 @@ def between(before: Sequence[str], after: Sequence[str], *, base: str) -> Change
 
 def add_status(found: Changes, told: Mapping[str, Any], *, base: str, outs: Iterable[str]) -> None:
     """Add what `dvc status` says of stages that did not run, with params by section."""
-    # `check` depends on the whole of params.yaml; each other stage on its own sections.
-    for stage, entries in ((name, told[name]) for name in told if name != "check"):
-        for entry in entries:
-            if isinstance(entry, str):
-                found.code.add(f"the command of {stage}")
-                continue
-            for path, how in entry.get("changed deps", {}).items():
-                if isinstance(how, dict):
-                    found.params |= set(how)
-                elif how != "deleted":  # what is only not there, as in a fresh clone
-                    found.add(path, base=base, outs=outs)
+    for stage, path, how in differing(told):
+        if path is None:
+            found.code.add(f"the command of {stage}")
+        elif isinstance(how, dict):
+            found.params |= set(how)
+        else:
+            found.add(path, base=base, outs=outs)
 
 
 def _texts(root: Path) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.history.diff_data import compare_pairs
 from pipeline.lineage_dvc import CODE_FOLDERS, overlap
 from pipeline.registry import trees
-from pipeline.registry.processes import status
+from pipeline.registry.processes import differing, status
 from pipeline.retraining.commands import git
 
 PAIRS = "pairs.parquet"
@@ -99,17 +99,7 @@ def only_data(root: Path, pretrained: str) -> bool:
 
 def _differences(found: Mapping[str, Any]) -> list[str]:
     """The dependencies that changed; the word `command` where that did."""
-    names = []
-    # `check` depends on the whole of params.yaml; each other stage on its own sections.
-    for entries in (entries for stage, entries in found.items() if stage != "check"):
-        for entry in entries:
-            if isinstance(entry, str):
-                names.append("command")
-                continue
-            named = entry.get("changed deps", {}).items()
-            # What is only not there, as in a fresh clone, has not changed.
-            names += [name for name, how in named if how != "deleted"]
-    return names
+    return ["command" if path is None else path for _, path, _ in differing(found)]
 
 
 def _is_code(name: str, base: str) -> bool:
